@@ -1,1 +1,9 @@
+//! EML: an actor-system telephony engine. One binary that a call centre runs on one machine or many.
 
+pub mod actors;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod domain;
+pub mod edge;
+pub mod store;

@@ -1,1 +1,3 @@
-fn main(){}
+//! The `eml` program.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! An agent session: one agent, not one socket. The only place where capacity is decided.
+
+mod command;
+
+pub use command::*;

@@ -1,0 +1,549 @@
+//! What may be asked of a call, what it answers, and what it wants done.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::fact::OfferReason;
+use super::parts::{EndedBy, LegEnd, LegStatus};
+use crate::domain::address::Address;
+use crate::domain::agent::{AgentCommand, OfferOutcome};
+use crate::domain::id::{AgentId, AttemptId, CallId, DispositionId, LegId, OfferId, QueueId, SkillId};
+use crate::domain::time::{Millis, Timestamp};
+
+/// What a call needs to know about the queue it goes to; taken from the configuration when it
+/// arrives, so that a later change of the queue does not change calls in flight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Routing {
+    /// The queue.
+    pub queue_id: QueueId,
+    /// Its name, shown to agents.
+    pub queue_name: Box<str>,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Least proficiency (1 to 5) per skill.
+    pub skills: BTreeMap<SkillId, u8>,
+    /// How long an offer rings.
+    pub ring: Millis,
+    /// How long a call may wait.
+    pub max_wait: Millis,
+    /// What happens then.
+    pub overflow: Overflow,
+    /// How long the agent has for after-call work.
+    pub wrap_up: Millis,
+}
+
+/// What happens to a call that waited too long, or that finds its queue full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// It is told so and hung up.
+    Hangup,
+    /// It may leave a message.
+    Voicemail,
+    /// It goes on to another queue, keeping its age.
+    Queue(Box<Routing>),
+}
+
+/// A call arrives from a provider.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Name of the provider section.
+    pub provider: Box<str>,
+    /// The provider's id of the customer's leg.
+    pub provider_call_id: Box<str>,
+    /// Who calls.
+    pub from: Address,
+    /// The number that was called.
+    pub to: Address,
+    /// Where it goes; `None` when the number leads nowhere.
+    pub routing: Option<Routing>,
+    /// The provider's error code when it asks the fallback address.
+    pub fallback: Option<Box<str>>,
+    /// The request as it came, for the timeline.
+    pub raw: RawEvent,
+}
+
+/// Somebody wants a call to be made.
+#[derive(Debug, Clone)]
+pub struct DialRequest {
+    /// Name of the provider section.
+    pub provider: Box<str>,
+    /// Whom to call.
+    pub to: Address,
+    /// The number shown to the customer.
+    pub from: Address,
+    /// Which queue serves the customer once they answer.
+    pub routing: Option<Routing>,
+    /// Which agent speaks with the customer, and where that agent's phone is.
+    pub agent: Option<(AgentId, Address)>,
+    /// How long the customer's phone rings.
+    pub ring: Millis,
+    /// How long the agent has for after-call work.
+    pub wrap_up: Millis,
+    /// Anything the creator wants to find again.
+    pub context: Option<serde_json::Value>,
+}
+
+/// A verified request of the provider as it came, kept for the timeline.
+#[derive(Debug, Clone)]
+pub struct RawEvent {
+    /// Same for each repetition of the same news, different for any other.
+    pub key: u64,
+    /// What it is, in the provider's words, as in `status:ringing`.
+    pub name: Box<str>,
+    /// Its fields as a JSON object.
+    pub fields: Box<RawValue>,
+}
+
+/// Which leg news is about, by whatever the provider told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LegHint {
+    /// Our id, from the query string of an address we handed out.
+    pub leg_id: Option<LegId>,
+    /// The provider's id of the leg.
+    pub provider_id: Option<Box<str>>,
+    /// The provider's id of the leg that placed this one, if the provider did it on its own.
+    pub parent_id: Option<Box<str>>,
+    /// The far end.
+    pub address: Option<Address>,
+    /// The agent known at that far end.
+    pub agent_id: Option<AgentId>,
+}
+
+/// News from the provider about a call.
+#[derive(Debug, Clone)]
+pub struct CarrierNews {
+    /// Which leg it is about.
+    pub leg: LegHint,
+    /// The provider's id of the room, when it tells one.
+    pub room: Option<Box<str>>,
+    /// When it happened by the carrier's clock.
+    pub occurred_at: Option<Timestamp>,
+    /// What happened.
+    pub news: News,
+    /// The request as it came.
+    pub raw: RawEvent,
+}
+
+/// What happened at the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A leg came this far. `answered_for` is how long it was connected, told at its end.
+    Leg {
+        /// How far.
+        status: LegStatus,
+        /// Why it ended, if it did.
+        end: Option<LegEnd>,
+        /// How long it was connected.
+        answered_for: Option<Millis>,
+    },
+    /// A leg entered the room.
+    Joined,
+    /// A leg left the room; `hung_up` when its party did.
+    Left {
+        /// Whether the party is gone, not just moved.
+        hung_up: bool,
+    },
+    /// A leg was put on hold or taken back, as the provider confirms.
+    HoldChanged {
+        /// Whether it is on hold now.
+        held: bool,
+    },
+    /// The room opened or closed.
+    Room {
+        /// Whether it is open now.
+        open: bool,
+    },
+    /// The provider asks what this leg shall do next.
+    Document(Asked),
+    /// The provider's own queue reports; `waited` is its count.
+    QueueReport {
+        /// How long the caller waited in it.
+        waited: Option<Millis>,
+        /// Whether the caller hung up in it.
+        hung_up: bool,
+    },
+    /// The customer left a message.
+    VoicemailLeft {
+        /// Where the recording is.
+        recording_url: Box<str>,
+        /// Its length.
+        length: Option<Millis>,
+        /// Whether the customer ended it by hanging up.
+        hung_up: bool,
+    },
+    /// A recording changed its state.
+    Recording {
+        /// The provider's id.
+        recording_id: Box<str>,
+        /// `in_progress`, `completed` or `absent`.
+        status: Box<str>,
+        /// Where it is.
+        url: Option<Box<str>>,
+        /// Its length.
+        length: Option<Millis>,
+    },
+    /// Something we have no rule for; kept in the timeline.
+    Other,
+}
+
+/// What the provider wants a document for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// The leg that we placed was answered.
+    Answered,
+    /// The caller waits in the room: what shall it hear?
+    Wait,
+    /// The party is on hold: what shall it hear?
+    Hold,
+    /// The leg's last instruction is done: what next? `bridged` tells whether it spoke.
+    Next {
+        /// Whether parties spoke.
+        bridged: bool,
+    },
+}
+
+/// What a leg shall do, in neutral words; the provider module writes it in its own language.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// Wait in the call's room until an agent joins.
+    WaitInRoom,
+    /// Join the call's room and speak.
+    JoinRoom {
+        /// The leg that joins.
+        leg_id: LegId,
+    },
+    /// Hear waiting music.
+    WaitMusic,
+    /// Hear hold music.
+    HoldMusic,
+    /// Leave a message.
+    Voicemail,
+    /// Hear that nobody is there, then be hung up.
+    Goodbye,
+    /// Be hung up.
+    Hangup,
+    /// Be refused without being answered.
+    Refuse,
+    /// Nothing: an acknowledgement.
+    Acknowledge,
+}
+
+/// How an order to the provider went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderResult {
+    /// Done; for a new leg, the provider's id of it.
+    Done {
+        /// The provider's id of the new leg.
+        provider_id: Option<Box<str>>,
+    },
+    /// Refused: nothing was done and repeating will not help.
+    Refused {
+        /// The provider's error code or HTTP status.
+        code: u32,
+    },
+    /// No clear answer: it may or may not have been done.
+    InDoubt,
+    /// A search found no such leg.
+    NotFound,
+}
+
+/// Who asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The agent who has the call.
+    Agent(AgentId),
+    /// A supervisor, an admin or a program.
+    Operator,
+}
+
+/// What people do with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// Put the customer on hold.
+    Hold,
+    /// Take the customer back.
+    Resume,
+    /// End the call.
+    Hangup,
+    /// Note what the call was about.
+    Dispose {
+        /// The chosen disposition.
+        disposition_id: Option<DispositionId>,
+        /// A free note.
+        note: Option<Box<str>>,
+    },
+}
+
+/// What an agent session knows of its part in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentView {
+    /// The offer still rings.
+    Ringing,
+    /// The agent has the call.
+    Engaged,
+    /// The agent does after-call work until then.
+    WrappingUp {
+        /// Its deadline.
+        until: Timestamp,
+    },
+    /// The agent has nothing to do with the call any more.
+    Free {
+        /// How the offer ended, if the session still knows.
+        outcome: Option<OfferOutcome>,
+    },
+}
+
+/// An offer that an agent session made by reserving itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfferMade {
+    /// The offer.
+    pub offer_id: OfferId,
+    /// Who is reserved.
+    pub agent_id: AgentId,
+    /// Where the agent's phone is.
+    pub address: Address,
+    /// When it lapses.
+    pub deadline: Timestamp,
+    /// Why this agent.
+    pub reason: OfferReason,
+}
+
+/// What may be asked of a call.
+#[derive(Debug, Clone)]
+pub enum CallCommand {
+    /// A call arrives.
+    Arrive(Box<Arrival>),
+    /// A call shall be made.
+    Dial(Box<DialRequest>),
+    /// The provider tells something.
+    Carrier(Box<CarrierNews>),
+    /// An order to the provider has a result.
+    Ordered {
+        /// The leg it was about.
+        leg_id: LegId,
+        /// What was ordered.
+        kind: OrderKind,
+        /// How it went.
+        result: OrderResult,
+    },
+    /// An agent is reserved for this call.
+    Offer(Box<OfferMade>),
+    /// An offer came to its end.
+    OfferSettled {
+        /// The offer.
+        offer_id: OfferId,
+        /// How it ended.
+        outcome: OfferOutcome,
+    },
+    /// An agent session answers what it knows of this call.
+    Answered {
+        /// The agent.
+        agent_id: AgentId,
+        /// The offer that was asked about.
+        offer_id: Option<OfferId>,
+        /// What the session knows.
+        view: AgentView,
+    },
+    /// The queue has no room.
+    QueueFull {
+        /// The queue.
+        queue_id: QueueId,
+    },
+    /// Somebody does something with the call.
+    Control {
+        /// Who.
+        by: By,
+        /// What.
+        control: Control,
+    },
+    /// The deadline has come.
+    Tick,
+    /// Changes nothing; answers with the summary.
+    Show,
+}
+
+/// Which kind of order a result is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OrderKind {
+    /// A leg to be placed.
+    Place,
+    /// A search for a leg whose placing is in doubt.
+    Find,
+    /// Anything whose failure changes nothing.
+    Change,
+}
+
+/// What a call answers.
+#[derive(Debug, Clone)]
+pub enum CallReply {
+    /// What the leg that asked shall do.
+    Document(Document),
+    /// Done.
+    Done(Box<crate::domain::record::CallSummary>),
+}
+
+/// Why a call did not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallRefusal {
+    /// There is no such call.
+    #[error("call does not exist")]
+    Unknown,
+    /// The call exists already.
+    #[error("call exists already")]
+    Exists,
+    /// The call is not in a state where this makes sense.
+    #[error("call is {state}, which does not allow this")]
+    WrongState {
+        /// Its state.
+        state: &'static str,
+    },
+    /// The call belongs to another agent.
+    #[error("call belongs to another agent")]
+    NotYours,
+    /// The offer is not for this call any more.
+    #[error("offer does not stand any more")]
+    OfferGone,
+}
+
+/// An order to the provider.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CarrierOrder {
+    /// Place a new leg.
+    Place {
+        /// This attempt; it is in every address the provider gets, and never used twice.
+        attempt: AttemptId,
+        /// Whom to call.
+        to: Address,
+        /// The number shown.
+        from: Address,
+        /// How long it rings.
+        ring: Millis,
+    },
+    /// Look for a leg whose placing had no clear answer.
+    Find {
+        /// Whom it called.
+        to: Address,
+        /// The number shown.
+        from: Address,
+        /// When it was placed.
+        placed_at: Timestamp,
+    },
+    /// End a leg; `answered` tells which way the provider wants it done.
+    End {
+        /// The provider's id of the leg.
+        provider_id: Box<str>,
+        /// Whether it was answered.
+        answered: bool,
+    },
+    /// Put a leg on hold in its room, or take it back.
+    Hold {
+        /// The provider's id of the leg.
+        provider_id: Box<str>,
+        /// The room: the provider's id of it, or our name for it.
+        room: Box<str>,
+        /// On hold or back.
+        held: bool,
+    },
+    /// Make a leg ask us again what to do.
+    Redirect {
+        /// The provider's id of the leg.
+        provider_id: Box<str>,
+    },
+}
+
+/// What a call wants done.
+#[derive(Debug, Clone)]
+pub enum CallEffect {
+    /// Order the provider to do something about a leg.
+    Carrier {
+        /// Name of the provider section.
+        provider: Box<str>,
+        /// The leg.
+        leg_id: LegId,
+        /// What to do.
+        order: CarrierOrder,
+    },
+    /// Wait in a queue.
+    EnterQueue(Box<QueueEntry>),
+    /// Wait no longer.
+    LeaveQueue {
+        /// The queue.
+        queue_id: QueueId,
+        /// Why, for the queue's statistics.
+        reason: ExitReasonOrOffer,
+    },
+    /// Tell an agent session something.
+    TellAgent {
+        /// The agent.
+        agent_id: AgentId,
+        /// What.
+        command: Box<AgentCommand>,
+    },
+}
+
+/// Why a call leaves a queue's index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitReasonOrOffer {
+    /// It is being offered and may come back.
+    Offered,
+    /// It is gone for good.
+    Left(super::parts::ExitReason),
+}
+
+/// A call that waits, as the queue's index sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueEntry {
+    /// The call.
+    pub call_id: CallId,
+    /// Where it waits.
+    pub queue_id: QueueId,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Since when it waits; its place among calls of one priority.
+    pub since: Timestamp,
+    /// Least proficiency per skill.
+    pub skills: BTreeMap<SkillId, u8>,
+    /// How long an offer rings.
+    pub ring: Millis,
+    /// Agents who shall not get it before a time, because they just let it pass.
+    pub passed_by: Vec<(AgentId, Timestamp)>,
+    /// What the agent is shown.
+    pub brief: CallBrief,
+}
+
+/// What an agent sees of a call before taking it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallBrief {
+    /// The call.
+    pub id: CallId,
+    /// Inbound or outbound.
+    pub direction: super::parts::Direction,
+    /// Who calls.
+    pub from: Address,
+    /// Who was called.
+    pub to: Address,
+    /// The queue it comes from.
+    pub queue_id: Option<QueueId>,
+    /// That queue's name.
+    pub queue_name: Option<Box<str>>,
+    /// Since when it waits.
+    pub queued_at: Option<Timestamp>,
+    /// What the creator of the call attached to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub context: Option<serde_json::Value>,
+}
+
+/// Who ended it, as a helper for the edge.
+impl EndedBy {
+    /// The word for the customer of a call in this direction.
+    #[must_use]
+    pub const fn customer(direction: super::parts::Direction) -> Self {
+        match direction {
+            super::parts::Direction::Inbound => Self::Caller,
+            super::parts::Direction::Outbound => Self::Callee,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The call centre as it is set up: who works here, which queues, numbers, skills and activities.
+//!
+//! Plain documents, kept by the store and held in memory as one immutable snapshot.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use super::call::{Overflow, Routing};
+use super::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
+use super::queue::Strategy;
+use super::time::Millis;
+
+/// What a person may do. The four roles of the original design.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sets everything up.
+    Admin,
+    /// Watches and helps.
+    Supervisor,
+    /// Takes calls.
+    Agent,
+    /// A program.
+    Service,
+}
+
+/// A person or program that can sign in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Unique, lower case.
+    pub login: String,
+    /// Shown to others.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// bcrypt hash of its password.
+    pub password_hash: String,
+    /// Whether it may sign in.
+    pub enabled: bool,
+}
+
+/// A person who takes calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id; also that of its session.
+    pub id: AgentId,
+    /// The user who signs in as this agent.
+    pub user_id: Option<UserId>,
+    /// Unique name.
+    pub name: String,
+    /// Where the agent's phone is.
+    pub address: Address,
+    /// The queues it serves.
+    pub queue_ids: Vec<QueueId>,
+    /// Proficiency from 1 to 5 per skill.
+    pub skills: BTreeMap<SkillId, u8>,
+    /// Voice calls at a time.
+    pub voice_capacity: u8,
+}
+
+/// A place where calls wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its id.
+    pub id: QueueId,
+    /// Unique name.
+    pub name: String,
+    /// How agents are chosen.
+    pub strategy: Strategy,
+    /// Priority of its calls.
+    pub priority: i32,
+    /// Least proficiency per skill that its calls ask for.
+    pub skills: BTreeMap<SkillId, u8>,
+    /// After each of these spans of waiting, one level less is asked; empty = never.
+    pub relax_after_ms: Vec<Millis>,
+    /// How long an offer rings.
+    pub ring_timeout_ms: Millis,
+    /// How long a call may wait.
+    pub max_wait_ms: Millis,
+    /// How many calls may wait; 0 = no limit.
+    pub max_waiting: u32,
+    /// What happens at either limit.
+    pub overflow: QueueOverflow,
+    /// How long after-call work may take.
+    pub wrap_up_ms: Millis,
+}
+
+/// What a queue does with calls it cannot keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case", tag = "action")]
+pub enum QueueOverflow {
+    /// Say so and hang up.
+    Hangup,
+    /// Take a message.
+    Voicemail,
+    /// Send them to another queue.
+    Queue {
+        /// That queue.
+        #[schema(value_type = String)]
+        queue_id: QueueId,
+    },
+}
+
+/// A skill.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Skill {
+    /// Its id.
+    pub id: SkillId,
+    /// Unique name.
+    pub name: String,
+}
+
+/// An inbound number and where it leads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Number {
+    /// Its id.
+    pub id: NumberId,
+    /// The number or SIP address that is called, unique.
+    pub address: Address,
+    /// The queue it leads to.
+    pub queue_id: QueueId,
+    /// Name of the provider section that serves it; any when absent.
+    pub provider: Option<String>,
+}
+
+/// An activity that agents can be in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActivityRecord {
+    /// Its id.
+    pub id: ActivityId,
+    /// Unique name.
+    pub name: String,
+    /// Whether offers may come.
+    pub available: bool,
+}
+
+/// What a call can have been about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Disposition {
+    /// Its id.
+    pub id: DispositionId,
+    /// Unique name.
+    pub name: String,
+}
+
+/// Everything of the above, as one snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    /// Agents by id.
+    pub agents: HashMap<AgentId, Agent>,
+    /// Queues by id.
+    pub queues: HashMap<QueueId, Queue>,
+    /// Skills by id.
+    pub skills: HashMap<SkillId, Skill>,
+    /// Numbers by what is called.
+    pub numbers: HashMap<Address, Number>,
+    /// Activities by name.
+    pub activities: HashMap<String, ActivityRecord>,
+    /// Dispositions by id.
+    pub dispositions: HashMap<DispositionId, Disposition>,
+}
+
+/// Queues an overflow may lead through; a circle ends here.
+const OVERFLOW_DEPTH: usize = 4;
+
+impl Directory {
+    /// Where a called number leads, with everything the call must know about its queue.
+    #[must_use]
+    pub fn routing_for(&self, called: &Address) -> Option<Routing> {
+        let number = self.numbers.get(called)?;
+        self.routing_to(number.queue_id)
+    }
+
+    /// What a call must know about a queue.
+    #[must_use]
+    pub fn routing_to(&self, queue_id: QueueId) -> Option<Routing> {
+        self.routing_within(queue_id, OVERFLOW_DEPTH)
+    }
+
+    fn routing_within(&self, queue_id: QueueId, depth: usize) -> Option<Routing> {
+        let queue = self.queues.get(&queue_id)?;
+        let overflow = match &queue.overflow {
+            QueueOverflow::Hangup => Overflow::Hangup,
+            QueueOverflow::Voicemail => Overflow::Voicemail,
+            QueueOverflow::Queue { queue_id } => match depth.checked_sub(1) {
+                Some(depth) => self
+                    .routing_within(*queue_id, depth)
+                    .map_or(Overflow::Hangup, |next| Overflow::Queue(Box::new(next))),
+                None => Overflow::Hangup,
+            },
+        };
+        Some(Routing {
+            queue_id,
+            queue_name: queue.name.as_str().into(),
+            priority: queue.priority,
+            skills: queue.skills.clone(),
+            ring: queue.ring_timeout_ms,
+            max_wait: queue.max_wait_ms,
+            overflow,
+            wrap_up: queue.wrap_up_ms,
+        })
+    }
+
+    /// The agent whose phone is at this address.
+    #[must_use]
+    pub fn agent_at(&self, address: &Address) -> Option<&Agent> {
+        self.agents.values().find(|agent| agent.address == *address)
+    }
+
+    /// The agent that a user signs in as.
+    #[must_use]
+    pub fn agent_of(&self, user: UserId) -> Option<&Agent> {
+        self.agents.values().find(|agent| agent.user_id == Some(user))
+    }
+}

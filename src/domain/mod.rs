@@ -1,0 +1,14 @@
+//! The rules of a call centre, without clock, I/O or async.
+
+pub mod address;
+pub mod agent;
+pub mod backoff;
+pub mod call;
+pub mod directory;
+pub mod id;
+pub mod machine;
+pub mod placement;
+pub mod queue;
+pub mod record;
+pub mod restart;
+pub mod time;

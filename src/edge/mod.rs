@@ -1,0 +1,3 @@
+//! Where the outside world ends: HTTP, WebSockets, webhooks, providers.
+
+pub mod providers;

@@ -1,0 +1,3 @@
+//! Twilio: programmable voice, and whatever behaves like it over HTTP.
+
+pub mod signature;

@@ -1,0 +1,96 @@
+//! The journal: an append-only list of facts per entity, with the current summary beside it.
+//!
+//! Products: memory and SQLite. Both pass the contract suite in `tests/it/journal_contract.rs`.
+
+use async_trait::async_trait;
+
+use super::error::StoreError;
+use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef, Summary};
+
+/// What one actor wants stored: facts of one entity that follow each other.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The thing they happened to.
+    pub entity: EntityRef,
+    /// The number of the last fact the actor knows; the first new one is the next.
+    pub after_seq: u64,
+    /// The facts, numbered from `after_seq + 1` without gaps.
+    pub facts: Vec<FactRecord>,
+    /// The summary after them.
+    pub summary: Summary,
+    /// Every name by which providers know the entity; stored if not yet there.
+    pub refs: Vec<ProviderRef>,
+}
+
+/// What became of one append of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// Durable.
+    Stored,
+    /// Somebody else wrote this entity first: its last number is another. Nothing of this append
+    /// was stored; the rest of the batch was.
+    Conflict {
+        /// The last number found.
+        found_seq: u64,
+    },
+}
+
+/// A fact with its place among all facts of the store.
+#[derive(Debug, Clone)]
+pub struct Positioned {
+    /// Grows with each fact stored; gaps are possible.
+    pub position: u64,
+    /// The fact.
+    pub record: FactRecord,
+}
+
+/// Where facts are kept.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Stores a batch in one transaction and tells the outcome of each append, in order.
+    ///
+    /// # Errors
+    /// When nothing of the batch was stored, or when that cannot be known (`StoreError::InDoubt`).
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<AppendOutcome>, StoreError>;
+
+    /// Facts of one entity with numbers above `after_seq`, in order, `limit` at most.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn facts(
+        &self,
+        entity: EntityRef,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<FactRecord>, StoreError>;
+
+    /// The entities of one kind that a restart must take up again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError>;
+
+    /// Facts of all entities behind `position`, in order, `limit` at most.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError>;
+
+    /// The last position given out, 0 when empty.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn last_position(&self) -> Result<u64, StoreError>;
+
+    /// The entity that a provider knows by this name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn resolve(&self, reference: &ProviderRef) -> Result<Option<EntityRef>, StoreError>;
+
+    /// Whether the store can be written right now.
+    ///
+    /// # Errors
+    /// When it cannot.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
