@@ -1,5 +1,11 @@
 //! An agent session: one agent, not one socket. The only place where capacity is decided.
 
 mod command;
+mod decide;
+mod fact;
+mod state;
 
 pub use command::*;
+pub use decide::{MISSED_OFFERS, NOT_READY, outcome};
+pub use fact::{AgentFact, socket_event};
+pub use state::{AgentSession, Stage, Work};

@@ -372,6 +372,11 @@ pub enum OrderKind {
     Place,
     /// A search for a leg whose placing is in doubt.
     Find,
+    /// A hold or its end.
+    Hold {
+        /// On hold or back.
+        held: bool,
+    },
     /// Anything whose failure changes nothing.
     Change,
 }

@@ -23,8 +23,8 @@ pub struct OfferReason {
     pub idle_ms: Millis,
     /// Proficiency that was asked at this moment, after relaxation.
     pub required: BTreeMap<SkillId, u8>,
-    /// Calls that waited in front of it, of any priority.
-    pub waiting_before: usize,
+    /// Calls that waited in the queue, this one included.
+    pub waiting: usize,
 }
 
 /// How a call ended, as known at that time.
@@ -114,8 +114,6 @@ pub enum CallFact {
         end: Option<LegEnd>,
         /// When, by the carrier's clock.
         carrier_at: Option<Timestamp>,
-        /// When it had been answered by the carrier's clock, told at its end.
-        carrier_answered_at: Option<Timestamp>,
     },
     /// The attempt to place a leg had no clear answer.
     LegInDoubt {
@@ -160,6 +158,13 @@ pub enum CallFact {
         agent_id: AgentId,
         /// How.
         outcome: OfferOutcome,
+    },
+    /// The agent's phone could not be reached after all; it waits again.
+    Requeued {
+        /// The offer that had been accepted.
+        offer_id: OfferId,
+        /// By whom.
+        agent_id: AgentId,
     },
     /// Customer and agent can speak.
     Connected {

@@ -1,9 +1,18 @@
 //! A call: the customer's interaction, made of legs, with one writer.
 
+mod apply;
+mod carrier;
 mod command;
+mod decide;
 mod fact;
+mod finish;
+mod offer;
 mod parts;
+mod state;
+mod summary;
 
 pub use command::*;
+pub use decide::decide;
 pub use fact::{CallFact, EndRecord, OfferReason};
 pub use parts::*;
+pub use state::{Call, Connection, Offer, Phase};

@@ -16,3 +16,16 @@ pub enum Strategy {
     /// Who is best at what the call asks for, then the longest idle.
     BestSkill,
 }
+
+impl Strategy {
+    /// The word for it, as in the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::LongestIdle => "longest_idle",
+            Self::RoundRobin => "round_robin",
+            Self::FewestCalls => "fewest_calls",
+            Self::BestSkill => "best_skill",
+        }
+    }
+}
