@@ -1,3 +1,22 @@
 //! The actors that run the domain's machines, and the handle the edge uses.
 
+mod agent;
+mod call;
+mod directory;
+mod engine;
+mod entity;
+mod error;
+mod nest;
+mod orphans;
 pub mod ports;
+mod queue;
+mod root;
+mod shard;
+mod writer;
+
+pub use agent::{AgentEvent, Attached};
+pub use engine::{AgentLimits, Engine, EngineHealth, EngineSettings};
+pub use error::AskError;
+pub use queue::QueueStats;
+pub use root::{StartError, start};
+pub use writer::WriterSettings;

@@ -23,7 +23,7 @@ pub struct Decision<M: Machine> {
 /// A thing with one writer: a call, an agent session.
 pub trait Machine: Sized + Send + Sync + 'static {
     /// A request or a piece of news.
-    type Command: Send + 'static;
+    type Command: Clone + Send + 'static;
     /// Something that happened; stored, never changed.
     type Fact: Serialize + DeserializeOwned + Clone + Send + Sync + std::fmt::Debug;
     /// Something to do outside the machine.

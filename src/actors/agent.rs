@@ -1,0 +1,198 @@
+//! What an agent session's actor does outside: sockets, calls, announcements to queues.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ractor::ActorProcessingErr;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::Engine;
+use super::entity::{EntityState, Host};
+use super::error::AskError;
+use crate::domain::agent::{
+    AgentCommand, AgentEffect, AgentRefusal, AgentSession, AgentSettings, AgentSnapshot, socket_event,
+};
+use crate::domain::id::{AgentId, SocketId};
+use crate::domain::record::{EntityRef, FactRecord};
+use crate::domain::time::Timestamp;
+
+/// Events of a session that stay in memory; older ones are read from the journal.
+const REMEMBERED: usize = 32;
+
+/// One event of a session, as its sockets get it.
+#[derive(Debug, Clone)]
+pub struct AgentEvent {
+    /// Its number, without gaps.
+    pub sequence: u64,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Its type as the socket names it, as in `offer.created`.
+    pub kind: Box<str>,
+    /// What it tells.
+    pub data: Box<RawValue>,
+}
+
+/// Opens a socket on a session.
+pub struct Attach {
+    /// The socket.
+    pub socket_id: SocketId,
+    /// Where events go; bounded. When it is full the socket is given up.
+    pub outbox: mpsc::Sender<Arc<AgentEvent>>,
+    /// The last event the client has, if it was here before.
+    pub last_sequence: Option<u64>,
+    /// The limits that apply.
+    pub settings: AgentSettings,
+    /// The answer.
+    pub reply: oneshot::Sender<Result<Attached, AskError<AgentRefusal>>>,
+}
+
+/// A socket was opened.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session as it is after everything in `missed`.
+    pub snapshot: AgentSnapshot,
+    /// Whether `missed` is exactly what the client has not seen.
+    pub resumed: bool,
+    /// Events since the client's last one.
+    pub missed: Vec<Arc<AgentEvent>>,
+}
+
+/// Messages about a session's sockets.
+pub enum SocketMessage {
+    /// Open one.
+    Attach(Box<Attach>),
+    /// Forget one whose connection is gone.
+    Detach(SocketId),
+}
+
+/// The sockets of a session and the events they may ask for again.
+#[derive(Default)]
+pub struct Sockets {
+    open: Vec<(SocketId, mpsc::Sender<Arc<AgentEvent>>)>,
+    recent: VecDeque<Arc<AgentEvent>>,
+}
+
+impl Sockets {
+    fn push(&mut self, event: Arc<AgentEvent>, engine: &Engine) {
+        // A socket that does not keep up is dropped: its client comes back and asks for what it missed.
+        self.open.retain(|(socket_id, outbox)| match outbox.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(_) => {
+                tracing::warn!(socket.id = %socket_id, "socket does not keep up and is closed");
+                engine.metrics().socket_dropped();
+                false
+            }
+        });
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(event);
+    }
+}
+
+impl AgentEvent {
+    fn of(record: &FactRecord) -> Self {
+        Self {
+            sequence: record.seq,
+            time: record.at,
+            kind: socket_event(&record.kind).into(),
+            data: inner(&record.body),
+        }
+    }
+}
+
+/// The content of a fact without its name: `{"offer_created":{…}}` becomes `{…}`.
+fn inner(body: &RawValue) -> Box<RawValue> {
+    let named: Result<std::collections::BTreeMap<&str, &RawValue>, _> = serde_json::from_str(body.get());
+    match named {
+        Ok(named) => named.into_values().next().map_or_else(empty, ToOwned::to_owned),
+        Err(_) => empty(),
+    }
+}
+
+fn empty() -> Box<RawValue> {
+    RawValue::from_string("{}".to_owned()).unwrap_or_default()
+}
+
+impl Host for AgentSession {
+    type Side = Sockets;
+    type SideMessage = SocketMessage;
+
+    fn side() -> Sockets {
+        Sockets::default()
+    }
+
+    fn perform(effect: AgentEffect, id: EntityRef, engine: &Engine) {
+        let agent_id = AgentId::from_uuid(id.id);
+        match effect {
+            AgentEffect::TellCall { call_id, command } => engine.tell_call(call_id, *command),
+            AgentEffect::Announce(readiness) => engine.announce(agent_id, readiness),
+            AgentEffect::ForgetSockets => engine.tell_agent(agent_id, AgentCommand::ForgetSockets),
+        }
+    }
+
+    fn committed(&self, sockets: &mut Sockets, facts: &[FactRecord], engine: &Engine) {
+        for fact in facts {
+            engine.metrics().agent_fact(&fact.kind);
+            sockets.push(Arc::new(AgentEvent::of(fact)), engine);
+        }
+        engine.show_agent(self);
+    }
+
+    async fn side_message(
+        actor: &mut EntityState<Self>,
+        message: SocketMessage,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SocketMessage::Attach(attach) => {
+                let Attach { socket_id, outbox, last_sequence, settings, reply } = *attach;
+                match actor.step(AgentCommand::Connect { socket_id, settings }).await? {
+                    Ok(_) => {
+                        let attached = actor.catch_up(last_sequence).await;
+                        let is_open = attached.is_ok();
+                        if reply.send(attached).is_ok() && is_open {
+                            actor.side.open.push((socket_id, outbox));
+                        } else {
+                            let _ = actor.step(AgentCommand::Disconnect { socket_id }).await?;
+                        }
+                    }
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                    }
+                }
+            }
+            SocketMessage::Detach(socket_id) => {
+                actor.side.open.retain(|(open, _)| *open != socket_id);
+                let _ = actor.step(AgentCommand::Disconnect { socket_id }).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EntityState<AgentSession> {
+    /// What a client missed, or a fresh snapshot when that is too much or unknown.
+    async fn catch_up(&mut self, last_sequence: Option<u64>) -> Result<Attached, AskError<AgentRefusal>> {
+        let snapshot = self.machine().await.map_err(AskError::Store)?.snapshot();
+        let (current, limit) = (snapshot.sequence, self.engine().settings().replay_events as u64);
+        let Some(last) = last_sequence.filter(|last| *last <= current && current - last <= limit) else {
+            return Ok(Attached { snapshot, resumed: false, missed: Vec::new() });
+        };
+        let recent: Vec<_> = self.side.recent.iter().filter(|event| event.sequence > last).cloned().collect();
+        let is_whole = recent.first().map_or(last == current, |event| event.sequence == last + 1);
+        let missed = if is_whole { recent } else { self.read_missed(last, current).await? };
+        Ok(Attached { snapshot, resumed: true, missed })
+    }
+
+    async fn read_missed(
+        &self,
+        last: u64,
+        current: u64,
+    ) -> Result<Vec<Arc<AgentEvent>>, AskError<AgentRefusal>> {
+        let count = usize::try_from(current - last).unwrap_or(usize::MAX);
+        let facts =
+            self.engine().stores().journal.facts(self.id(), last, count).await.map_err(AskError::Store)?;
+        Ok(facts.iter().map(|fact| Arc::new(AgentEvent::of(fact))).collect())
+    }
+}

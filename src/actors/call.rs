@@ -1,0 +1,72 @@
+//! What a call's actor does outside: orders to providers, news to queues and agents.
+
+use ractor::ActorProcessingErr;
+
+use super::engine::Engine;
+use super::entity::{EntityState, Host};
+use super::queue::QueueMessage;
+use crate::domain::call::{Call, CallCommand, CallEffect, CarrierOrder, OrderKind, OrderResult};
+use crate::domain::id::{CallId, LegId};
+use crate::domain::record::{EntityRef, FactRecord};
+
+/// Calls have nothing beside their state.
+pub enum NoSideMessage {}
+
+impl Host for Call {
+    type Side = ();
+    type SideMessage = NoSideMessage;
+
+    fn side() {}
+
+    fn perform(effect: CallEffect, id: EntityRef, engine: &Engine) {
+        let call_id = CallId::from_uuid(id.id);
+        match effect {
+            CallEffect::Carrier { provider, leg_id, order } => {
+                order_carrier(engine, call_id, &provider, leg_id, order)
+            }
+            CallEffect::EnterQueue(entry) => engine.tell_queue(entry.queue_id, QueueMessage::Enter(entry)),
+            CallEffect::LeaveQueue { queue_id, .. } => {
+                engine.tell_queue(queue_id, QueueMessage::Leave { call_id });
+            }
+            CallEffect::TellAgent { agent_id, command } => engine.tell_agent(agent_id, *command),
+        }
+    }
+
+    fn committed(&self, _side: &mut (), facts: &[FactRecord], engine: &Engine) {
+        let row = || self.list_row();
+        for fact in facts {
+            engine.metrics().call_fact(&fact.kind, row);
+        }
+        if !facts.is_empty() {
+            engine.adopt_orphans(self);
+        }
+    }
+
+    async fn side_message(
+        _: &mut EntityState<Self>,
+        message: NoSideMessage,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {}
+    }
+}
+
+/// Orders are carried out beside the actor; the result comes back as a command.
+fn order_carrier(engine: &Engine, call_id: CallId, provider: &str, leg_id: LegId, order: CarrierOrder) {
+    let kind = match &order {
+        CarrierOrder::Place { .. } => OrderKind::Place,
+        CarrierOrder::Find { .. } => OrderKind::Find,
+        CarrierOrder::Hold { held, .. } => OrderKind::Hold { held: *held },
+        CarrierOrder::End { .. } | CarrierOrder::Redirect { .. } => OrderKind::Change,
+    };
+    let (carrier, engine) = (engine.carrier(provider), engine.clone());
+    engine.tracker().clone().spawn(async move {
+        let result = match carrier {
+            Some(carrier) => carrier.carry_out(call_id, leg_id, order).await,
+            None => OrderResult::Refused { code: 0 },
+        };
+        if let OrderResult::Refused { code } = result {
+            tracing::warn!(call.id = %call_id, code, "provider refused an order");
+        }
+        engine.tell_call(call_id, CallCommand::Ordered { leg_id, kind, result });
+    });
+}

@@ -1,0 +1,345 @@
+//! The one actor that runs every machine: load, decide, append, apply, perform.
+//!
+//! Supervised by its shard. It may die at any point: what it acknowledged is in the journal, and
+//! the shard starts it again from there. Machines differ in their domain module and in their
+//! `Host`, which carries out their effects.
+
+use std::marker::PhantomData;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use super::engine::Engine;
+use super::error::AskError;
+use super::shard::{Bookkeeping, ShardRef};
+use crate::domain::id::FactId;
+use crate::domain::machine::{Decision, Machine};
+use crate::domain::record::{EntityRef, FactRecord};
+use crate::domain::time::{Millis, Timestamp};
+use crate::store::StoreError;
+use crate::store::journal::{Append, AppendOutcome};
+
+/// Facts that one read takes from the journal.
+const PAGE: usize = 512;
+/// A tick that changed nothing is repeated after this time.
+const RETRY: Millis = Millis::from_secs(15);
+/// News that could not be stored is tried again after this time.
+const STORE_RETRY: Millis = Millis(250);
+
+/// What a machine needs around it to live as an actor.
+pub trait Host: Machine {
+    /// Things of this process that belong to the machine but are not its state: open sockets.
+    type Side: Send + 'static;
+    /// Messages about those.
+    type SideMessage: Send + 'static;
+
+    /// The side of a machine that was just started.
+    fn side() -> Self::Side;
+
+    /// Carries out one effect. Must not wait: slow work is spawned and comes back as a message.
+    fn perform(effect: Self::Effect, id: EntityRef, engine: &Engine);
+
+    /// The facts are durable and applied.
+    fn committed(&self, side: &mut Self::Side, facts: &[FactRecord], engine: &Engine);
+
+    /// Takes a message about the side.
+    fn side_message(
+        actor: &mut EntityState<Self>,
+        message: Self::SideMessage,
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send;
+}
+
+/// The answer to a question.
+pub type Answer<H> = Result<<H as Machine>::Reply, AskError<<H as Machine>::Refusal>>;
+
+/// What an entity actor is sent.
+pub enum EntityMessage<H: Host> {
+    /// A command whose answer somebody waits for.
+    Ask {
+        /// The command.
+        command: H::Command,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Answer<H>>,
+    },
+    /// A command whose answer nobody needs; it is repeated until it is stored.
+    Tell(H::Command),
+    /// The deadline may have come.
+    Wake,
+    /// Load, and take up again what was under way.
+    Resume,
+    /// A message about the side.
+    Side(H::SideMessage),
+    /// The shard wants to know whether the actor may leave memory.
+    MayPark,
+}
+
+/// The actor.
+pub(super) struct EntityActor<H>(PhantomData<fn() -> H>);
+
+impl<H> Default for EntityActor<H> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// What it is started with.
+pub(super) struct Args {
+    pub(super) id: EntityRef,
+    pub(super) shard: ShardRef,
+    pub(super) engine: Engine,
+}
+
+/// What it holds.
+pub struct EntityState<H: Host> {
+    id: EntityRef,
+    shard: ShardRef,
+    engine: Engine,
+    /// The machine; absent until the journal could be read.
+    machine: Option<H>,
+    seq: u64,
+    /// The side of the machine.
+    pub(super) side: H::Side,
+    armed: Option<Timestamp>,
+    handled: u64,
+}
+
+impl<H: Host> Actor for EntityActor<H> {
+    type Msg = EntityMessage<H>;
+    type State = EntityState<H>;
+    type Arguments = Args;
+
+    async fn pre_start(
+        &self,
+        _me: ActorRef<Self::Msg>,
+        args: Args,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let Args { id, shard, engine } = args;
+        Ok(EntityState { id, shard, engine, machine: None, seq: 0, side: H::side(), armed: None, handled: 0 })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.handled += 1;
+        match message {
+            EntityMessage::Ask { command, reply } => {
+                let answer = state.step(command).await?;
+                let _ = reply.send(answer);
+            }
+            EntityMessage::Tell(command) => state.hear(&me, command).await?,
+            EntityMessage::Wake => state.wake(&me).await?,
+            EntityMessage::Resume => state.resume(&me).await,
+            EntityMessage::Side(message) => H::side_message(state, message).await?,
+            EntityMessage::MayPark => state.offer_to_park(&me),
+        }
+        Ok(())
+    }
+}
+
+impl<H: Host> EntityState<H> {
+    /// The engine it lives in.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> EntityRef {
+        self.id
+    }
+
+    /// The machine, read from the journal at first use.
+    async fn load(&mut self) -> Result<(), StoreError> {
+        if self.machine.is_some() {
+            return Ok(());
+        }
+        let (mut machine, mut seq) = (H::vacant(self.id), 0);
+        loop {
+            let page = self.engine.stores().journal.facts(self.id, seq, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            for record in page {
+                let fact = serde_json::from_str(record.body.get()).map_err(|_| StoreError::Corrupt {
+                    table: "facts",
+                    column: "body",
+                    id: record.id.to_string(),
+                })?;
+                machine.apply(&fact, record.at);
+                seq = record.seq;
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.seq = seq;
+        self.machine = Some(machine);
+        Ok(())
+    }
+
+    /// The machine as it stands after its facts.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn machine(&mut self) -> Result<&H, StoreError> {
+        self.load().await?;
+        self.machine.as_ref().ok_or(StoreError::Unavailable(String::new()))
+    }
+
+    /// One step: decide, append, apply, perform.
+    ///
+    /// # Errors
+    /// When the actor must start again from the journal: somebody else wrote its entity, or it is
+    /// not known whether its facts were stored.
+    pub async fn step(&mut self, command: H::Command) -> Result<Answer<H>, ActorProcessingErr> {
+        if let Err(error) = self.load().await {
+            return Ok(Err(AskError::Store(error)));
+        }
+        let Some(machine) = &mut self.machine else { return Ok(Err(AskError::Unavailable)) };
+        let now = self.engine.clock().now();
+        let Decision { facts, effects, reply } = match machine.decide(command, now) {
+            Ok(decision) => decision,
+            Err(refusal) => return Ok(Err(AskError::Refused(refusal))),
+        };
+        if !facts.is_empty() {
+            match self.store(facts, now).await {
+                Ok(()) => {}
+                Err(Unstored::Refused(error)) => return Ok(Err(AskError::Store(error))),
+                Err(Unstored::Unknown(why)) => return Err(why.into()),
+            }
+        }
+        for effect in effects {
+            H::perform(effect, self.id, &self.engine);
+        }
+        self.arm(None);
+        if self.machine.as_ref().is_some_and(Machine::is_final) {
+            self.shard.note(Bookkeeping::Final { id: self.id });
+        }
+        Ok(Ok(reply))
+    }
+
+    async fn store(&mut self, facts: Vec<H::Fact>, now: Timestamp) -> Result<(), Unstored> {
+        let records = self
+            .record(&facts, now)
+            .map_err(|error| Unstored::Refused(StoreError::Refused(error.to_string())))?;
+        // The summary after the facts is stored with them, so they are applied first. When they were
+        // not stored the machine is thrown away and read from the journal at its next use.
+        let Some(mut after) = self.machine.take() else { return Ok(()) };
+        for fact in &facts {
+            after.apply(fact, now);
+        }
+        let append = Append {
+            entity: self.id,
+            after_seq: self.seq,
+            facts: records.clone(),
+            summary: after.summary(),
+            refs: after.provider_refs(),
+        };
+        match self.engine.writer().append(append).await {
+            Ok(AppendOutcome::Stored) => {}
+            Ok(AppendOutcome::Conflict { found_seq }) => {
+                return Err(Unstored::Unknown(format!(
+                    "{} was written by somebody else up to {found_seq}",
+                    self.id
+                )));
+            }
+            Err(StoreError::InDoubt(why)) => return Err(Unstored::Unknown(why)),
+            Err(error) => return Err(Unstored::Refused(error)),
+        }
+        self.seq += records.len() as u64;
+        after.committed(&mut self.side, &records, &self.engine);
+        self.machine = Some(after);
+        Ok(())
+    }
+
+    fn record(&self, facts: &[H::Fact], now: Timestamp) -> Result<Vec<FactRecord>, serde_json::Error> {
+        let numbered = facts.iter().zip(self.seq + 1..);
+        numbered
+            .map(|(fact, seq)| {
+                Ok(FactRecord {
+                    id: FactId::fresh(),
+                    entity: self.id,
+                    seq,
+                    at: now,
+                    kind: H::event_type(fact).into(),
+                    body: serde_json::value::to_raw_value(fact)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Tells the shard when to wake this machine, if that changed.
+    fn arm(&mut self, not_before: Option<Timestamp>) {
+        let wanted = self.machine.as_ref().and_then(Machine::deadline);
+        let at = match (wanted, not_before) {
+            (Some(wanted), Some(floor)) => Some(wanted.max(floor)),
+            (wanted, _) => wanted,
+        };
+        if at != self.armed {
+            self.armed = at;
+            self.shard.note(Bookkeeping::Arm { id: self.id, at });
+        }
+    }
+
+    /// News that cannot be stored now is not lost: it is told again.
+    async fn hear(
+        &mut self,
+        me: &ActorRef<EntityMessage<H>>,
+        command: H::Command,
+    ) -> Result<(), ActorProcessingErr> {
+        let again = command.clone();
+        match self.step(command).await? {
+            Ok(_) => {}
+            Err(AskError::Refused(refusal)) => {
+                tracing::debug!(entity = %self.id, %refusal, "news was not taken");
+            }
+            Err(AskError::Store(error)) if error.is_transient() => {
+                me.send_after(STORE_RETRY.duration(), move || EntityMessage::Tell(again));
+            }
+            Err(error) => tracing::error!(entity = %self.id, %error, "news was lost"),
+        }
+        Ok(())
+    }
+
+    async fn wake(&mut self, me: &ActorRef<EntityMessage<H>>) -> Result<(), ActorProcessingErr> {
+        self.armed = None;
+        self.hear(me, H::tick()).await?;
+        let now = self.engine.clock().now();
+        if self.armed.is_none_or(|at| at <= now) {
+            self.arm(Some(now + RETRY));
+        }
+        Ok(())
+    }
+
+    async fn resume(&mut self, me: &ActorRef<EntityMessage<H>>) {
+        if let Err(error) = self.load().await {
+            tracing::warn!(entity = %self.id, %error, "cannot be loaded yet");
+            me.send_after(STORE_RETRY.duration(), || EntityMessage::Resume);
+            return;
+        }
+        let Some(machine) = &self.machine else { return };
+        machine.committed(&mut self.side, &[], &self.engine);
+        for effect in machine.resume(self.engine.clock().now()) {
+            H::perform(effect, self.id, &self.engine);
+        }
+        self.armed = None;
+        self.arm(None);
+    }
+
+    /// The shard takes the actor out of memory if no message came in the meantime.
+    fn offer_to_park(&self, me: &ActorRef<EntityMessage<H>>) {
+        if self.machine.as_ref().is_none_or(Machine::may_park) {
+            self.shard.note(Bookkeeping::Park { id: self.id, actor: me.get_id(), handled: self.handled });
+        }
+    }
+}
+
+/// Why facts were not stored.
+enum Unstored {
+    /// Nothing was stored; the machine is as before.
+    Refused(StoreError),
+    /// Nobody knows; the actor must read the journal.
+    Unknown(String),
+}

@@ -1,0 +1,5 @@
+//! What the program tells about itself: figures and logs.
+
+mod metrics;
+
+pub use metrics::{HttpObservation, Metrics, ProviderResult, WebhookResult};
