@@ -3,7 +3,7 @@
 //! Each family carries the label `service`: the one of the original five services it belongs to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;

@@ -1,3 +1,14 @@
 //! Twilio: programmable voice, and whatever behaves like it over HTTP.
 
+mod client;
+mod documents;
+pub mod form;
+mod links;
 pub mod signature;
+mod twiml;
+mod webhook;
+
+pub use client::{TwilioClient, TwilioSettings};
+pub use documents::{Phrases, apology, render};
+pub use links::{BadPublicUrl, Links};
+pub use webhook::{Incoming, Kind, Malformed, parse};
