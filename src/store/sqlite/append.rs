@@ -1,0 +1,224 @@
+//! Storing a batch of appends: the hot path of the whole program.
+//!
+//! One transaction, a handful of statements however many entities take part.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use sqlx::SqliteConnection;
+
+use super::rows::{Bound, ManyRows, signed};
+use super::writer::Writer;
+use super::{errors, history};
+use crate::domain::placement::shard_of;
+use crate::domain::record::{EntityRef, FactRecord, ProviderRef, Summary};
+use crate::store::error::StoreError;
+use crate::store::journal::{Append, AppendOutcome};
+use crate::store::plan::{self, Heads};
+
+static FIND_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "SELECT entity_kind, entity_id, seq FROM heads WHERE (entity_kind, entity_id) IN (VALUES",
+        2,
+        ")",
+    )
+});
+
+static INSERT_FACTS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body) VALUES", 7, "")
+});
+
+static PUT_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard) VALUES",
+        5,
+        "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq, is_open = excluded.is_open",
+    )
+});
+
+static KEEP_REFS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "INSERT OR IGNORE INTO provider_refs (provider, reference, entity_kind, entity_id) VALUES",
+        4,
+        "",
+    )
+});
+
+/// The real last number of an entity, should its head say something else than its facts.
+const LAST_SEQ: &str = "SELECT coalesce(max(seq), 0) FROM facts WHERE entity_kind = ? AND entity_id = ?";
+
+/// Why a batch was undone.
+enum Failure {
+    /// A fact is in the journal already, although the heads did not show it.
+    Double,
+    /// Anything else.
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        if errors::is_double(&error) { Self::Double } else { Self::Store(errors::from(&error)) }
+    }
+}
+
+/// Stores a batch and tells what became of each append, in order.
+pub(super) async fn append(writer: &Writer, batch: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
+    plan::check(batch)?;
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut transaction = writer.begin().await?;
+    let mut result = store_together(transaction.connection(), batch).await;
+    if matches!(result, Err(Failure::Double)) {
+        transaction.roll_back().await;
+        transaction = writer.begin().await?;
+        result = store_one_by_one(transaction.connection(), batch).await;
+    }
+    match result {
+        Ok(outcomes) => transaction.commit().await.map(|()| outcomes),
+        Err(failure) => {
+            transaction.roll_back().await;
+            Err(match failure {
+                Failure::Store(error) => error,
+                Failure::Double => StoreError::Refused("a fact of the batch is stored already".to_owned()),
+            })
+        }
+    }
+}
+
+/// The usual way: all facts of the batch in as few statements as possible.
+async fn store_together(
+    connection: &mut SqliteConnection,
+    batch: &[Append],
+) -> Result<Vec<AppendOutcome>, Failure> {
+    let mut heads = find_heads(connection, batch).await?;
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for append in batch {
+        let outcome = heads.outcome(append);
+        if outcome == AppendOutcome::Stored {
+            heads.advance(append);
+        }
+        outcomes.push(outcome);
+    }
+    let facts: Vec<_> = stored(batch, &outcomes).flat_map(|append| &append.facts).collect();
+    INSERT_FACTS.execute(connection, &facts, bind_fact).await?;
+    put_summaries(connection, batch, &outcomes).await?;
+    Ok(outcomes)
+}
+
+/// The slow way, taken when a fact turned out to be stored already: finds out which appends are to
+/// blame, with the numbers of the facts themselves, and stores the rest.
+async fn store_one_by_one(
+    connection: &mut SqliteConnection,
+    batch: &[Append],
+) -> Result<Vec<AppendOutcome>, Failure> {
+    let mut heads = Heads::default();
+    for entity in batch.iter().map(|append| append.entity).collect::<HashSet<_>>() {
+        let query =
+            sqlx::query_scalar(LAST_SEQ).bind(entity.kind.code()).bind(entity.id.as_bytes().as_slice());
+        let last: i64 = query.fetch_one(&mut *connection).await?;
+        heads.note(entity, last.unsigned_abs());
+    }
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for append in batch {
+        let mut outcome = heads.outcome(append);
+        if outcome == AppendOutcome::Stored {
+            if insert_unless_double(connection, append).await? {
+                heads.advance(append);
+            } else {
+                outcome = AppendOutcome::Conflict { found_seq: heads.seq(append.entity) };
+            }
+        }
+        outcomes.push(outcome);
+    }
+    put_summaries(connection, batch, &outcomes).await?;
+    Ok(outcomes)
+}
+
+/// Inserts the facts of one append; answers `false`, with none of them stored, when one is there.
+async fn insert_unless_double(connection: &mut SqliteConnection, append: &Append) -> Result<bool, Failure> {
+    sqlx::query("SAVEPOINT one_append").execute(&mut *connection).await?;
+    let facts: Vec<_> = append.facts.iter().collect();
+    let inserted = match INSERT_FACTS.execute(connection, &facts, bind_fact).await {
+        Ok(()) => true,
+        Err(error) if errors::is_double(&error) => {
+            sqlx::query("ROLLBACK TO one_append").execute(&mut *connection).await?;
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    sqlx::query("RELEASE one_append").execute(&mut *connection).await?;
+    Ok(inserted)
+}
+
+async fn find_heads(connection: &mut SqliteConnection, batch: &[Append]) -> Result<Heads, Failure> {
+    let entities: HashSet<EntityRef> = batch.iter().map(|append| append.entity).collect();
+    let entities: Vec<_> = entities.into_iter().collect();
+    let rows = FIND_HEADS.fetch(connection, &entities, bind_entity).await?;
+    let mut heads = Heads::default();
+    for row in rows {
+        let head = super::journal::Head::read(&row).map_err(Failure::Store)?;
+        heads.note(head.entity, head.seq);
+    }
+    Ok(heads)
+}
+
+/// Writes heads, summaries of calls and names, once per entity and batch.
+async fn put_summaries(
+    connection: &mut SqliteConnection,
+    batch: &[Append],
+    outcomes: &[AppendOutcome],
+) -> Result<(), Failure> {
+    // The last append of an entity tells how it stands after the batch.
+    let newest: HashMap<EntityRef, &Append> =
+        stored(batch, outcomes).map(|append| (append.entity, append)).collect();
+    let newest: Vec<&Append> = newest.into_values().collect();
+    PUT_HEADS.execute(connection, &newest, bind_head).await?;
+    let calls = newest.iter().filter_map(|append| match &append.summary {
+        Summary::Call(call) => Some(history::CallRow::new(call)),
+        Summary::Agent { .. } => None,
+    });
+    let calls = calls.collect::<Result<Vec<_>, _>>().map_err(Failure::Store)?;
+    history::PUT_CALLS.execute(connection, &calls, history::bind_call).await?;
+    let names: HashMap<&ProviderRef, EntityRef> = stored(batch, outcomes)
+        // The first to claim a name keeps it; `collect` would let the last one win.
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+        .flat_map(|append| append.refs.iter().map(|name| (name, append.entity)))
+        .collect();
+    let names: Vec<_> = names.into_iter().collect();
+    KEEP_REFS.execute(connection, &names, bind_ref).await?;
+    Ok(())
+}
+
+/// The appends of a batch that are stored.
+fn stored<'a>(batch: &'a [Append], outcomes: &'a [AppendOutcome]) -> impl Iterator<Item = &'a Append> {
+    let with_outcome = batch.iter().zip(outcomes);
+    with_outcome.filter(|(_, outcome)| **outcome == AppendOutcome::Stored).map(|(append, _)| append)
+}
+
+fn bind_entity(query: Bound, entity: &EntityRef) -> Bound {
+    query.bind(entity.kind.code()).bind(entity.id.as_bytes().as_slice())
+}
+
+fn bind_fact(query: Bound, fact: &&FactRecord) -> Bound {
+    bind_entity(query, &fact.entity)
+        .bind(signed(fact.seq))
+        .bind(fact.id.uuid().as_bytes().as_slice())
+        .bind(fact.at.millis())
+        .bind(&*fact.kind)
+        .bind(fact.body.get())
+}
+
+fn bind_head(query: Bound, append: &&Append) -> Bound {
+    let seq = append.after_seq.saturating_add(append.facts.len() as u64);
+    bind_entity(query, &append.entity)
+        .bind(signed(seq))
+        .bind(append.summary.is_open())
+        .bind(i64::from(shard_of(append.entity)))
+}
+
+fn bind_ref(query: Bound, name: &(&ProviderRef, EntityRef)) -> Bound {
+    bind_entity(query.bind(&*name.0.provider).bind(&*name.0.reference), &name.1)
+}

@@ -1,0 +1,114 @@
+//! Reading facts, heads and names.
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+use sqlx::sqlite::SqliteRow;
+
+use super::rows::{Reading, limit, signed};
+use super::{SqliteStore, append, errors};
+use crate::domain::id::FactId;
+use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef};
+use crate::domain::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::journal::{Append, AppendOutcome, Journal, Positioned};
+
+const FACTS_OF: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body FROM facts \
+     WHERE entity_kind = ? AND entity_id = ? AND seq > ? ORDER BY seq LIMIT ?";
+
+const FACTS_AFTER: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body FROM facts \
+     WHERE position > ? ORDER BY position LIMIT ?";
+
+const LAST_POSITION: &str = "SELECT coalesce(max(position), 0) FROM facts";
+
+const OPEN_OF: &str = "SELECT entity_kind, entity_id, seq FROM heads WHERE entity_kind = ? AND is_open = 1";
+
+const NAMED: &str = "SELECT entity_kind, entity_id FROM provider_refs WHERE provider = ? AND reference = ?";
+
+/// Commits, since only that shows that the disk takes it.
+const PROBE: &str = "UPDATE probe SET beat = beat + 1 WHERE id = 1";
+
+/// The head of one stream.
+pub(super) struct Head {
+    pub(super) entity: EntityRef,
+    pub(super) seq: u64,
+}
+
+impl Head {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        let reading = Reading { row, table: "heads", named_by: "entity_id" };
+        Ok(Self { entity: entity(&reading)?, seq: reading.number("seq")? })
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteStore {
+    async fn append(&self, batch: Vec<Append>) -> Result<Vec<AppendOutcome>, StoreError> {
+        append::append(&self.writer, &batch).await
+    }
+
+    async fn facts(
+        &self,
+        entity: EntityRef,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<FactRecord>, StoreError> {
+        let query = sqlx::query(FACTS_OF)
+            .bind(entity.kind.code())
+            .bind(entity.id.as_bytes().as_slice())
+            .bind(signed(after_seq))
+            .bind(self::limit(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+        rows.iter().map(|row| Ok(fact(row)?.record)).collect()
+    }
+
+    async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError> {
+        let query = sqlx::query(OPEN_OF).bind(kind.code());
+        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+        rows.iter().map(|row| Ok(Head::read(row)?.entity)).collect()
+    }
+
+    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
+        let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+        rows.iter().map(fact).collect()
+    }
+
+    async fn last_position(&self) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar::<_, i64>(LAST_POSITION);
+        let last = query.fetch_one(&self.readers).await.map_err(|error| errors::from(&error))?;
+        Ok(last.unsigned_abs())
+    }
+
+    async fn resolve(&self, reference: &ProviderRef) -> Result<Option<EntityRef>, StoreError> {
+        let query = sqlx::query(NAMED).bind(&*reference.provider).bind(&*reference.reference);
+        let row = query.fetch_optional(&self.readers).await.map_err(|error| errors::from(&error))?;
+        row.map(|row| entity(&Reading { row: &row, table: "provider_refs", named_by: "entity_id" }))
+            .transpose()
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.connection().await?;
+        let done = sqlx::query(PROBE).execute(&mut *connection).await;
+        done.map(|_| ()).map_err(|error| errors::from(&error))
+    }
+}
+
+fn entity(reading: &Reading<'_>) -> Result<EntityRef, StoreError> {
+    let kind = EntityKind::from_code(reading.get("entity_kind")?);
+    let kind = kind.ok_or_else(|| reading.corrupt("entity_kind"))?;
+    Ok(EntityRef { kind, id: reading.uuid("entity_id")? })
+}
+
+fn fact(row: &SqliteRow) -> Result<Positioned, StoreError> {
+    let reading = Reading { row, table: "facts", named_by: "position" };
+    let body = RawValue::from_string(reading.get("body")?).map_err(|_| reading.corrupt("body"))?;
+    let record = FactRecord {
+        id: FactId::from_uuid(reading.uuid("fact_id")?),
+        entity: entity(&reading)?,
+        seq: reading.number("seq")?,
+        at: Timestamp::from_millis(reading.get("at")?),
+        kind: reading.get::<&str>("kind")?.into(),
+        body,
+    };
+    Ok(Positioned { position: reading.number("position")?, record })
+}

@@ -1,0 +1,128 @@
+//! The store in one SQLite file: the default of a node that runs alone.
+//!
+//! One connection writes, a few read. The write-ahead log lets them work side by side, and every
+//! commit is on the disk before it is answered (`synchronous = FULL`).
+
+mod append;
+mod errors;
+mod history;
+mod journal;
+mod records;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, SqlitePool};
+
+use super::error::StoreError;
+use writer::Writer;
+
+/// How a URL of this product starts; the path of the file follows.
+pub const SCHEME: &str = "sqlite://";
+
+/// How long a statement waits for another program that has locked the file. Below the five
+/// seconds that a provider waits for the answer to a webhook.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a request waits for a free connection before the store counts as overloaded.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers that may work at a time.
+const READERS: u32 = 3;
+/// How long an unused reader is kept; each holds a thread and its page cache.
+const READER_IDLE: Duration = Duration::from_secs(60);
+/// Page cache of the writer in KiB: the inner pages of the indexes that appends touch.
+const WRITER_CACHE_KIB: u32 = 8_192;
+/// Page cache of a reader in KiB.
+const READER_CACHE_KIB: u32 = 1_024;
+/// Pages of 4 KiB in the write-ahead log before they are moved into the file. Larger than the
+/// default of 1,000, since moving costs random writes and two syncs in the path of an append.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// Bytes that the write-ahead log keeps on the disk after a burst.
+const LOG_LIMIT: u32 = 64 * 1024 * 1024;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// All three stores in one SQLite file.
+#[derive(Clone)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens `sqlite://PATH`, creating the file and its folder when missing, and brings its tables
+    /// up to date.
+    ///
+    /// # Errors
+    /// `Refused` when the URL names no file, or the file is none of ours or was made by a newer
+    /// program; `Unavailable` when it cannot be opened.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let path = path_of(url)?;
+        create_folder(&path)?;
+        let file = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(writing(file.clone()))
+            .await
+            .map_err(|error| errors::from(&error))?;
+        MIGRATIONS.run(&writer).await.map_err(errors::migration)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(READER_IDLE)
+            .max_lifetime(None)
+            .connect_lazy_with(reading(file));
+        Ok(Self { writer: Writer::new(writer), readers })
+    }
+
+    /// Waits for work under way, moves the write-ahead log into the file and closes it.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn writing(file: SqliteConnectOptions) -> SqliteConnectOptions {
+    file.create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+        .pragma("journal_size_limit", LOG_LIMIT.to_string())
+        .thread_name(|_| "store-writer".to_owned())
+}
+
+fn reading(file: SqliteConnectOptions) -> SqliteConnectOptions {
+    file.pragma("cache_size", format!("-{READER_CACHE_KIB}"))
+        .pragma("query_only", "ON")
+        .thread_name(|i| format!("store-reader-{i}"))
+}
+
+/// The path in a URL of this product.
+fn path_of(url: &str) -> Result<PathBuf, StoreError> {
+    let path = url.strip_prefix(SCHEME).unwrap_or_default();
+    if path.is_empty() || path.contains('?') {
+        return Err(StoreError::Refused(format!("store URL must be `{SCHEME}PATH` without options")));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn create_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| StoreError::Unavailable(format!("cannot create {}: {error}", folder.display())))
+}
