@@ -79,6 +79,11 @@ impl Carrier {
         Ok(Self { switch })
     }
 
+    #[cfg(test)]
+    pub(super) fn switch_for_tests(&self) -> Arc<Switch> {
+        Arc::clone(&self.switch)
+    }
+
     /// Where the REST and control paths are served.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
