@@ -179,6 +179,7 @@ async fn put_summaries(
         Summary::Agent { .. } => None,
     });
     let calls = calls.collect::<Result<Vec<_>, _>>().map_err(Failure::Store)?;
+    let calls: Vec<_> = calls.iter().collect();
     history::PUT_CALLS.execute(connection, &calls, history::bind_call).await?;
     let names: HashMap<&ProviderRef, EntityRef> = stored(batch, outcomes)
         // The first to claim a name keeps it; `collect` would let the last one win.
@@ -198,12 +199,12 @@ fn stored<'a>(batch: &'a [Append], outcomes: &'a [AppendOutcome]) -> impl Iterat
     with_outcome.filter(|(_, outcome)| **outcome == AppendOutcome::Stored).map(|(append, _)| append)
 }
 
-fn bind_entity(query: Bound, entity: &EntityRef) -> Bound {
+fn bind_entity(query: Bound, entity: EntityRef) -> Bound {
     query.bind(entity.kind.code()).bind(entity.id.as_bytes().as_slice())
 }
 
-fn bind_fact(query: Bound, fact: &&FactRecord) -> Bound {
-    bind_entity(query, &fact.entity)
+fn bind_fact(query: Bound, fact: &FactRecord) -> Bound {
+    bind_entity(query, fact.entity)
         .bind(signed(fact.seq))
         .bind(fact.id.uuid().as_bytes().as_slice())
         .bind(fact.at.millis())
@@ -211,14 +212,14 @@ fn bind_fact(query: Bound, fact: &&FactRecord) -> Bound {
         .bind(fact.body.get())
 }
 
-fn bind_head(query: Bound, append: &&Append) -> Bound {
+fn bind_head(query: Bound, append: &Append) -> Bound {
     let seq = append.after_seq.saturating_add(append.facts.len() as u64);
-    bind_entity(query, &append.entity)
+    bind_entity(query, append.entity)
         .bind(signed(seq))
         .bind(append.summary.is_open())
         .bind(i64::from(shard_of(append.entity)))
 }
 
-fn bind_ref(query: Bound, name: &(&ProviderRef, EntityRef)) -> Bound {
-    bind_entity(query.bind(&*name.0.provider).bind(&*name.0.reference), &name.1)
+fn bind_ref(query: Bound, name: (&ProviderRef, EntityRef)) -> Bound {
+    bind_entity(query.bind(&*name.0.provider).bind(&*name.0.reference), name.1)
 }

@@ -34,7 +34,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers that may work at a time.
 const READERS: u32 = 3;
 /// How long an unused reader is kept; each holds a thread and its page cache.
-const READER_IDLE: Duration = Duration::from_secs(60);
+const READER_IDLE: Duration = Duration::from_mins(1);
 /// Page cache of the writer in KiB: the inner pages of the indexes that appends touch.
 const WRITER_CACHE_KIB: u32 = 8_192;
 /// Page cache of a reader in KiB.
@@ -78,7 +78,7 @@ impl SqliteStore {
             .connect_with(writing(file.clone()))
             .await
             .map_err(|error| errors::from(&error))?;
-        MIGRATIONS.run(&writer).await.map_err(errors::migration)?;
+        MIGRATIONS.run(&writer).await.map_err(|error| errors::migration(&error))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
