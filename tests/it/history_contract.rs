@@ -44,7 +44,7 @@ async fn a_summary_is_replaced_with_every_append(stores: Stores) {
     stores.journal.append(vec![append_summary(1, second.clone())]).await.unwrap();
     assert_eq!(
         stores.history.calls(&CallFilter::default(), None, false, 10).await.unwrap(),
-        [second.clone()]
+        std::slice::from_ref(&second)
     );
     let filter = CallFilter {
         open: Some(false),
