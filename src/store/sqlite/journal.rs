@@ -45,7 +45,9 @@ impl Head {
 #[async_trait]
 impl Journal for SqliteStore {
     async fn append(&self, batch: Vec<Append>) -> Result<Vec<AppendOutcome>, StoreError> {
-        append::append(&self.writer, &batch).await
+        let outcomes = append::append(&self.writer, &batch).await?;
+        self.checkpointer.count(batch.iter().map(|append| append.facts.len()).sum());
+        Ok(outcomes)
     }
 
     async fn facts(

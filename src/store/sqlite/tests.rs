@@ -131,3 +131,16 @@ async fn lists_of_calls_use_an_index_and_sort_nothing() {
         assert!(steps.len() == 1 && steps[0].contains(index), "{condition}: {steps:?}");
     }
 }
+
+#[tokio::test]
+async fn the_log_moves_into_the_file_beside_the_appends() {
+    let (folder, store) = fresh().await;
+    let size = || std::fs::metadata(folder.path().join("eml.db")).unwrap().len();
+    let (entity, before) = (EntityRef::from(AgentId::fresh()), size());
+    // About 2.4 MB, which is too little for the writer to move by itself.
+    store.append(vec![append(entity, 0, 4_000, 600)]).await.unwrap();
+    while store.checkpointer.is_moving() {
+        tokio::task::yield_now().await;
+    }
+    assert!(size() > before + 2_000_000, "{before} bytes before, {} after", size());
+}
