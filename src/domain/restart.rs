@@ -65,7 +65,7 @@ mod tests {
     fn failures_are_restarted_until_they_come_too_often() {
         let policy = RestartPolicy { intensity: 2, ..RestartPolicy::default() };
         let mut history = FailureHistory::default();
-        let at = |seconds| Timestamp::from_millis(seconds * 1000);
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         assert_eq!(history.record(&policy, at(0)), Verdict::Restart(Millis(0)));
         assert_eq!(history.record(&policy, at(1)), Verdict::Restart(Millis(10)));
         assert_eq!(history.record(&policy, at(2)), Verdict::Quarantine(at(62)));
@@ -75,7 +75,7 @@ mod tests {
     fn old_failures_are_forgotten() {
         let policy = RestartPolicy { intensity: 1, ..RestartPolicy::default() };
         let mut history = FailureHistory::default();
-        let at = |seconds| Timestamp::from_millis(seconds * 1000);
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         assert_eq!(history.record(&policy, at(0)), Verdict::Restart(Millis(0)));
         assert_eq!(history.record(&policy, at(60)), Verdict::Restart(Millis(0)));
     }

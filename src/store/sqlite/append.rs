@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use sqlx::SqliteConnection;
 
+use super::journal::Head;
 use super::rows::{Bound, ManyRows, signed};
 use super::writer::Writer;
 use super::{errors, history};
@@ -18,7 +19,7 @@ use crate::store::plan::{self, Heads};
 
 static FIND_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
     ManyRows::new(
-        "SELECT entity_kind, entity_id, seq FROM heads WHERE (entity_kind, entity_id) IN (VALUES",
+        "SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE (entity_kind, entity_id) IN (VALUES",
         2,
         ")",
     )
@@ -28,12 +29,20 @@ static INSERT_FACTS: LazyLock<ManyRows> = LazyLock::new(|| {
     ManyRows::new("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body) VALUES", 7, "")
 });
 
-static PUT_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
+const INSERT_HEADS: &str = "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard) VALUES";
+
+/// Writes heads that are new, opened or closed.
+static PUT_TURNED_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
     ManyRows::new(
-        "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard) VALUES",
+        INSERT_HEADS,
         5,
         "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq, is_open = excluded.is_open",
     )
+});
+
+/// Writes heads that only count on, without touching the index over open ones.
+static PUT_COUNTING_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(INSERT_HEADS, 5, "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq")
 });
 
 static KEEP_REFS: LazyLock<ManyRows> = LazyLock::new(|| {
@@ -46,6 +55,14 @@ static KEEP_REFS: LazyLock<ManyRows> = LazyLock::new(|| {
 
 /// The real last number of an entity, should its head say something else than its facts.
 const LAST_SEQ: &str = "SELECT coalesce(max(seq), 0) FROM facts WHERE entity_kind = ? AND entity_id = ?";
+
+/// The heads of a batch as they were before it.
+#[derive(Default)]
+struct Before {
+    heads: Heads,
+    /// Whether each was open; entities that are new or were not looked at are missing.
+    openness: HashMap<EntityRef, bool>,
+}
 
 /// Why a batch was undone.
 enum Failure {
@@ -91,7 +108,7 @@ async fn store_together(
     connection: &mut SqliteConnection,
     batch: &[Append],
 ) -> Result<Vec<AppendOutcome>, Failure> {
-    let mut heads = find_heads(connection, batch).await?;
+    let Before { mut heads, openness } = find_heads(connection, batch).await?;
     let mut outcomes = Vec::with_capacity(batch.len());
     for append in batch {
         let outcome = heads.outcome(append);
@@ -102,7 +119,7 @@ async fn store_together(
     }
     let facts: Vec<_> = stored(batch, &outcomes).flat_map(|append| &append.facts).collect();
     INSERT_FACTS.execute(connection, &facts, bind_fact).await?;
-    put_summaries(connection, batch, &outcomes).await?;
+    put_summaries(connection, &stored(batch, &outcomes).collect::<Vec<_>>(), &openness).await?;
     Ok(outcomes)
 }
 
@@ -131,7 +148,7 @@ async fn store_one_by_one(
         }
         outcomes.push(outcome);
     }
-    put_summaries(connection, batch, &outcomes).await?;
+    put_summaries(connection, &stored(batch, &outcomes).collect::<Vec<_>>(), &HashMap::new()).await?;
     Ok(outcomes)
 }
 
@@ -151,42 +168,40 @@ async fn insert_unless_double(connection: &mut SqliteConnection, append: &Append
     Ok(inserted)
 }
 
-async fn find_heads(connection: &mut SqliteConnection, batch: &[Append]) -> Result<Heads, Failure> {
+async fn find_heads(connection: &mut SqliteConnection, batch: &[Append]) -> Result<Before, Failure> {
     let entities: HashSet<EntityRef> = batch.iter().map(|append| append.entity).collect();
     let entities: Vec<_> = entities.into_iter().collect();
     let rows = FIND_HEADS.fetch(connection, &entities, bind_entity).await?;
-    let mut heads = Heads::default();
+    let mut before = Before::default();
     for row in rows {
-        let head = super::journal::Head::read(&row).map_err(Failure::Store)?;
-        heads.note(head.entity, head.seq);
+        let head = Head::read(&row).map_err(Failure::Store)?;
+        before.heads.note(head.entity, head.seq);
+        before.openness.insert(head.entity, head.is_open);
     }
-    Ok(heads)
+    Ok(before)
 }
 
-/// Writes heads, summaries of calls and names, once per entity and batch.
+/// Writes heads, summaries of calls and names of what was stored, once per entity.
 async fn put_summaries(
     connection: &mut SqliteConnection,
-    batch: &[Append],
-    outcomes: &[AppendOutcome],
+    stored: &[&Append],
+    openness: &HashMap<EntityRef, bool>,
 ) -> Result<(), Failure> {
     // The last append of an entity tells how it stands after the batch.
-    let newest: HashMap<EntityRef, &Append> =
-        stored(batch, outcomes).map(|append| (append.entity, append)).collect();
-    let newest: Vec<&Append> = newest.into_values().collect();
-    PUT_HEADS.execute(connection, &newest, bind_head).await?;
-    let calls = newest.iter().filter_map(|append| match &append.summary {
-        Summary::Call(call) => Some(history::CallRow::new(call)),
+    let newest: HashMap<EntityRef, &Append> = stored.iter().map(|append| (append.entity, *append)).collect();
+    let (counting, turned): (Vec<&Append>, Vec<&Append>) =
+        newest.values().partition(|append| openness.get(&append.entity) == Some(&append.summary.is_open()));
+    PUT_TURNED_HEADS.execute(connection, &turned, bind_head).await?;
+    PUT_COUNTING_HEADS.execute(connection, &counting, bind_head).await?;
+    let calls = newest.values().filter_map(|append| match &append.summary {
+        Summary::Call(call) => Some(&**call),
         Summary::Agent { .. } => None,
     });
-    let calls = calls.collect::<Result<Vec<_>, _>>().map_err(Failure::Store)?;
-    history::PUT_CALLS.execute(connection, &calls, history::bind_call).await?;
-    let names: HashMap<&ProviderRef, EntityRef> = stored(batch, outcomes)
-        // The first to claim a name keeps it; `collect` would let the last one win.
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-        .flat_map(|append| append.refs.iter().map(|name| (name, append.entity)))
-        .collect();
+    let calls: Vec<_> = calls.collect();
+    history::put_calls(connection, &calls).await.map_err(Failure::Store)?;
+    // From the back, so that the first to claim a name is the last to be collected and keeps it.
+    let names: HashMap<&ProviderRef, EntityRef> =
+        stored.iter().rev().flat_map(|append| append.refs.iter().map(|name| (name, append.entity))).collect();
     let names: Vec<_> = names.into_iter().collect();
     KEEP_REFS.execute(connection, &names, bind_ref).await?;
     Ok(())
@@ -198,12 +213,12 @@ fn stored<'a>(batch: &'a [Append], outcomes: &'a [AppendOutcome]) -> impl Iterat
     with_outcome.filter(|(_, outcome)| **outcome == AppendOutcome::Stored).map(|(append, _)| append)
 }
 
-fn bind_entity(query: Bound, entity: &EntityRef) -> Bound {
+fn bind_entity(query: Bound, entity: EntityRef) -> Bound {
     query.bind(entity.kind.code()).bind(entity.id.as_bytes().as_slice())
 }
 
-fn bind_fact(query: Bound, fact: &&FactRecord) -> Bound {
-    bind_entity(query, &fact.entity)
+fn bind_fact(query: Bound, fact: &FactRecord) -> Bound {
+    bind_entity(query, fact.entity)
         .bind(signed(fact.seq))
         .bind(fact.id.uuid().as_bytes().as_slice())
         .bind(fact.at.millis())
@@ -211,14 +226,14 @@ fn bind_fact(query: Bound, fact: &&FactRecord) -> Bound {
         .bind(fact.body.get())
 }
 
-fn bind_head(query: Bound, append: &&Append) -> Bound {
+fn bind_head(query: Bound, append: &Append) -> Bound {
     let seq = append.after_seq.saturating_add(append.facts.len() as u64);
-    bind_entity(query, &append.entity)
+    bind_entity(query, append.entity)
         .bind(signed(seq))
         .bind(append.summary.is_open())
         .bind(i64::from(shard_of(append.entity)))
 }
 
-fn bind_ref(query: Bound, name: &(&ProviderRef, EntityRef)) -> Bound {
-    bind_entity(query.bind(&*name.0.provider).bind(&*name.0.reference), &name.1)
+fn bind_ref(query: Bound, name: (&ProviderRef, EntityRef)) -> Bound {
+    bind_entity(query.bind(&*name.0.provider).bind(&*name.0.reference), name.1)
 }

@@ -13,25 +13,27 @@ const TRANSIENT: [i32; 10] = [3, 5, 6, 7, 8, 9, 10, 13, 14, 15];
 /// Translates an error of a statement or a connection.
 pub(super) fn from(error: &sqlx::Error) -> StoreError {
     let text = error.to_string();
-    match error {
-        sqlx::Error::Database(_) if !is_transient(error) => StoreError::Refused(text),
+    let is_ours = matches!(
+        error,
         sqlx::Error::Configuration(_)
-        | sqlx::Error::InvalidArgument(_)
-        | sqlx::Error::Encode(_)
-        | sqlx::Error::TypeNotFound { .. } => StoreError::Refused(text),
-        _ => StoreError::Unavailable(text),
-    }
+            | sqlx::Error::InvalidArgument(_)
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::TypeNotFound { .. }
+    );
+    let is_final = error.as_database_error().is_some() && !is_transient(error);
+    if is_ours || is_final { StoreError::Refused(text) } else { StoreError::Unavailable(text) }
 }
 
 /// Translates an error while the tables were brought up to date.
-pub(super) fn migration(error: MigrateError) -> StoreError {
-    match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => from(&source),
-        MigrateError::VersionMissing(version) => {
-            StoreError::Refused(format!("the file was made by a newer program: it knows migration {version}"))
-        }
-        other => StoreError::Refused(other.to_string()),
+pub(super) fn migration(error: &MigrateError) -> StoreError {
+    if let MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) = error {
+        return from(source);
     }
+    if let MigrateError::VersionMissing(version) = error {
+        let text = format!("the file was made by a newer program: it knows migration {version}");
+        return StoreError::Refused(text);
+    }
+    StoreError::Refused(error.to_string())
 }
 
 /// Whether a unique name or number is taken.

@@ -1,25 +1,28 @@
 //! Summaries of calls: writing them with a batch, and lists with filters and pages.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use uuid::Uuid;
 
 use super::rows::{Bound, ManyRows, Reading, limit};
 use super::{SqliteStore, errors};
 use crate::domain::call::Direction;
-use crate::domain::id::CallId;
+use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::record::CallSummary;
 use crate::store::error::StoreError;
 use crate::store::history::{CallCursor, CallFilter, History};
 
-/// Every column but the id may change, but most never do.
-pub(super) static PUT_CALLS: LazyLock<ManyRows> = LazyLock::new(|| {
+const INSERT_CALLS: &str = "INSERT INTO calls (id, started_at, direction, from_address, to_address, is_open, \
+     state, status, queue_id, agent_id, summary) VALUES";
+
+/// Writes calls that are new, or that changed in a column with an index.
+static PUT_MOVED: LazyLock<ManyRows> = LazyLock::new(|| {
     ManyRows::new(
-        "INSERT INTO calls (id, started_at, direction, from_address, to_address, is_open, state, status, \
-         queue_id, agent_id, summary) VALUES",
+        INSERT_CALLS,
         11,
         "ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, direction = excluded.direction, \
          from_address = excluded.from_address, to_address = excluded.to_address, is_open = excluded.is_open, \
@@ -28,36 +31,120 @@ pub(super) static PUT_CALLS: LazyLock<ManyRows> = LazyLock::new(|| {
     )
 });
 
+/// Writes calls that keep their place in every index. SQLite rewrites an index whenever one of its
+/// columns is named here, changed or not, and that is most of the cost of an append.
+static PUT_SETTLED: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        INSERT_CALLS,
+        11,
+        "ON CONFLICT (id) DO UPDATE SET direction = excluded.direction, state = excluded.state, \
+         status = excluded.status, summary = excluded.summary",
+    )
+});
+
+/// Where the indexes hold the calls of a batch so far.
+static FIND_PLACES: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::new(
+        "SELECT id, started_at, from_address, to_address, is_open, queue_id, agent_id FROM calls \
+         WHERE id IN (VALUES",
+        1,
+        ")",
+    )
+});
+
 const ONE_CALL: &str = "SELECT id, is_open, summary FROM calls WHERE id = ?";
 
+/// What of a call the indexes hold.
+#[derive(PartialEq, Eq)]
+struct Place {
+    started_at: i64,
+    from: String,
+    to: String,
+    is_open: bool,
+    queue_id: Option<Uuid>,
+    agent_id: Option<Uuid>,
+}
+
+impl Place {
+    fn of(call: &CallSummary) -> Self {
+        Self {
+            started_at: call.started_at.millis(),
+            from: call.from.to_string(),
+            to: call.to.to_string(),
+            is_open: call.is_open,
+            queue_id: call.queue_id.map(QueueId::uuid),
+            agent_id: call.agent_id.map(AgentId::uuid),
+        }
+    }
+
+    /// The stored place, or `None` when it cannot be understood and must be written anew.
+    fn read(row: &SqliteRow) -> Option<Self> {
+        let id = |column| {
+            let bytes = row.try_get::<Option<&[u8]>, _>(column).ok()?;
+            bytes.map(Uuid::from_slice).transpose().ok()
+        };
+        Some(Self {
+            started_at: row.try_get("started_at").ok()?,
+            from: row.try_get("from_address").ok()?,
+            to: row.try_get("to_address").ok()?,
+            is_open: row.try_get("is_open").ok()?,
+            queue_id: id("queue_id")?,
+            agent_id: id("agent_id")?,
+        })
+    }
+}
+
 /// A call with what of it must be written out.
-pub(super) struct CallRow<'a> {
+struct CallRow<'a> {
     call: &'a CallSummary,
+    place: Place,
     summary: String,
 }
 
 impl<'a> CallRow<'a> {
-    pub(super) fn new(call: &'a CallSummary) -> Result<Self, StoreError> {
+    fn new(call: &'a CallSummary) -> Result<Self, StoreError> {
         let summary = serde_json::to_string(call)
             .map_err(|error| StoreError::Refused(format!("summary of {}: {error}", call.id)))?;
-        Ok(Self { call, summary })
+        Ok(Self { call, place: Place::of(call), summary })
     }
 }
 
-/// Binds one row of `PUT_CALLS`.
-pub(super) fn bind_call(query: Bound, row: &CallRow<'_>) -> Bound {
-    let call = row.call;
-    query
-        .bind(call.id.uuid().as_bytes().as_slice())
-        .bind(call.started_at.millis())
+/// Writes the summaries of a batch, each call once.
+pub(super) async fn put_calls(
+    connection: &mut SqliteConnection,
+    calls: &[&CallSummary],
+) -> Result<(), StoreError> {
+    let rows = calls.iter().map(|call| CallRow::new(call)).collect::<Result<Vec<_>, _>>()?;
+    let found = FIND_PLACES.fetch(connection, calls, bind_id).await;
+    let found = found.map_err(|error| errors::from(&error))?;
+    let stored: HashMap<&[u8], Place> =
+        found.iter().filter_map(|row| Some((row.try_get("id").ok()?, Place::read(row)?))).collect();
+    let (settled, moved): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| stored.get(row.call.id.uuid().as_bytes().as_slice()) == Some(&row.place));
+    let written = match PUT_MOVED.execute(connection, &moved, bind_call).await {
+        Ok(()) => PUT_SETTLED.execute(connection, &settled, bind_call).await,
+        Err(error) => Err(error),
+    };
+    written.map_err(|error| errors::from(&error))
+}
+
+fn bind_id(query: Bound, call: &CallSummary) -> Bound {
+    query.bind(call.id.uuid().as_bytes().as_slice())
+}
+
+/// Binds all columns of a call.
+fn bind_call(query: Bound, row: &CallRow<'_>) -> Bound {
+    let (call, place) = (row.call, &row.place);
+    bind_id(query, call)
+        .bind(place.started_at)
         .bind(word(call.direction))
-        .bind(call.from.to_string())
-        .bind(call.to.to_string())
-        .bind(call.is_open)
+        .bind(&*place.from)
+        .bind(&*place.to)
+        .bind(place.is_open)
         .bind(&*call.state)
         .bind(&*call.status)
-        .bind(call.queue_id.map(|id| id.uuid().as_bytes().to_vec()))
-        .bind(call.agent_id.map(|id| id.uuid().as_bytes().to_vec()))
+        .bind(place.queue_id.map(|id| id.as_bytes().to_vec()))
+        .bind(place.agent_id.map(|id| id.as_bytes().to_vec()))
         .bind(&*row.summary)
 }
 

@@ -20,7 +20,8 @@ const FACTS_AFTER: &str = "SELECT position, entity_kind, entity_id, seq, fact_id
 
 const LAST_POSITION: &str = "SELECT coalesce(max(position), 0) FROM facts";
 
-const OPEN_OF: &str = "SELECT entity_kind, entity_id, seq FROM heads WHERE entity_kind = ? AND is_open = 1";
+const OPEN_OF: &str =
+    "SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE entity_kind = ? AND is_open = 1";
 
 const NAMED: &str = "SELECT entity_kind, entity_id FROM provider_refs WHERE provider = ? AND reference = ?";
 
@@ -31,19 +32,22 @@ const PROBE: &str = "UPDATE probe SET beat = beat + 1 WHERE id = 1";
 pub(super) struct Head {
     pub(super) entity: EntityRef,
     pub(super) seq: u64,
+    pub(super) is_open: bool,
 }
 
 impl Head {
     pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
         let reading = Reading { row, table: "heads", named_by: "entity_id" };
-        Ok(Self { entity: entity(&reading)?, seq: reading.number("seq")? })
+        Ok(Self { entity: entity(&reading)?, seq: reading.number("seq")?, is_open: reading.get("is_open")? })
     }
 }
 
 #[async_trait]
 impl Journal for SqliteStore {
     async fn append(&self, batch: Vec<Append>) -> Result<Vec<AppendOutcome>, StoreError> {
-        append::append(&self.writer, &batch).await
+        let outcomes = append::append(&self.writer, &batch).await?;
+        self.checkpointer.count(batch.iter().map(|append| append.facts.len()).sum());
+        Ok(outcomes)
     }
 
     async fn facts(

@@ -4,6 +4,7 @@
 //! commit is on the disk before it is answered (`synchronous = FULL`).
 
 mod append;
+mod checkpoint;
 mod errors;
 mod history;
 mod journal;
@@ -21,6 +22,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions, SqlitePool};
 
 use super::error::StoreError;
+use checkpoint::Checkpointer;
 use writer::Writer;
 
 /// How a URL of this product starts; the path of the file follows.
@@ -33,15 +35,15 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers that may work at a time.
 const READERS: u32 = 3;
-/// How long an unused reader is kept; each holds a thread and its page cache.
-const READER_IDLE: Duration = Duration::from_secs(60);
+/// How long an unused connection besides the writer is kept; each holds a thread and its cache.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Page cache of the writer in KiB: the inner pages of the indexes that appends touch.
 const WRITER_CACHE_KIB: u32 = 8_192;
 /// Page cache of a reader in KiB.
 const READER_CACHE_KIB: u32 = 1_024;
-/// Pages of 4 KiB in the write-ahead log before they are moved into the file. Larger than the
-/// default of 1,000, since moving costs random writes and two syncs in the path of an append.
-const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages of 4 KiB in the write-ahead log before the writer itself moves them into the file, which
+/// makes an append wait. Usually the checkpointer has moved nearly all of them by then.
+const CHECKPOINT_PAGES: u32 = 8_000;
 /// Bytes that the write-ahead log keeps on the disk after a burst.
 const LOG_LIMIT: u32 = 64 * 1024 * 1024;
 
@@ -52,6 +54,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    checkpointer: Checkpointer,
 }
 
 impl SqliteStore {
@@ -69,31 +72,30 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .disable_statement_logging();
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(writing(file.clone()))
-            .await
-            .map_err(|error| errors::from(&error))?;
-        MIGRATIONS.run(&writer).await.map_err(errors::migration)?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .idle_timeout(READER_IDLE)
-            .max_lifetime(None)
-            .connect_lazy_with(reading(file));
-        Ok(Self { writer: Writer::new(writer), readers })
+        let writer = pool(1).idle_timeout(None).connect_with(writing(file.clone()));
+        let writer = writer.await.map_err(|error| errors::from(&error))?;
+        MIGRATIONS.run(&writer).await.map_err(|error| errors::migration(&error))?;
+        let readers = pool(READERS).connect_lazy_with(reading(file.clone()));
+        let checkpointer = Checkpointer::new(pool(1).connect_lazy_with(moving(file)));
+        Ok(Self { writer: Writer::new(writer), readers, checkpointer })
     }
 
     /// Waits for work under way, moves the write-ahead log into the file and closes it.
     pub async fn close(&self) {
+        self.checkpointer.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Connections that are only closed when they are idle or broken.
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(None)
 }
 
 fn writing(file: SqliteConnectOptions) -> SqliteConnectOptions {
@@ -110,6 +112,12 @@ fn reading(file: SqliteConnectOptions) -> SqliteConnectOptions {
     file.pragma("cache_size", format!("-{READER_CACHE_KIB}"))
         .pragma("query_only", "ON")
         .thread_name(|i| format!("store-reader-{i}"))
+}
+
+fn moving(file: SqliteConnectOptions) -> SqliteConnectOptions {
+    file.synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", format!("-{READER_CACHE_KIB}"))
+        .thread_name(|_| "store-log".to_owned())
 }
 
 /// The path in a URL of this product.

@@ -33,16 +33,16 @@ impl ManyRows {
     }
 
     /// Runs the statement over all items; `bind` binds the values of one.
-    pub(super) async fn execute<T: Sync>(
+    pub(super) async fn execute<T: Copy + Sync>(
         &'static self,
         connection: &mut SqliteConnection,
         items: &[T],
-        bind: impl Fn(Bound, &T) -> Bound + Send,
+        bind: impl Fn(Bound, T) -> Bound + Send,
     ) -> Result<(), sqlx::Error> {
         let mut rest = items;
         while !rest.is_empty() {
             let (text, chunk, behind) = self.next(rest);
-            let query = chunk.iter().fold(sqlx::query(text), &bind);
+            let query = chunk.iter().copied().fold(sqlx::query(text), &bind);
             query.execute(&mut *connection).await?;
             rest = behind;
         }
@@ -50,17 +50,17 @@ impl ManyRows {
     }
 
     /// Runs the statement over all items and collects the rows it finds.
-    pub(super) async fn fetch<T: Sync>(
+    pub(super) async fn fetch<T: Copy + Sync>(
         &'static self,
         connection: &mut SqliteConnection,
         items: &[T],
-        bind: impl Fn(Bound, &T) -> Bound + Send,
+        bind: impl Fn(Bound, T) -> Bound + Send,
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
         let mut found = Vec::with_capacity(items.len());
         let mut rest = items;
         while !rest.is_empty() {
             let (text, chunk, behind) = self.next(rest);
-            let query = chunk.iter().fold(sqlx::query(text), &bind);
+            let query = chunk.iter().copied().fold(sqlx::query(text), &bind);
             found.append(&mut query.fetch_all(&mut *connection).await?);
             rest = behind;
         }

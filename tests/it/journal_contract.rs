@@ -1,0 +1,216 @@
+//! What every journal product does.
+
+use std::collections::HashSet;
+
+use eml::domain::id::{AgentId, CallId, FactId};
+use eml::domain::record::{EntityKind, EntityRef, Summary};
+use eml::store::journal::{Append, AppendOutcome};
+use eml::store::{StoreError, Stores};
+
+use crate::samples::{append, append_summary, at, call, fact, name, on_both_products};
+
+const STORED: AppendOutcome = AppendOutcome::Stored;
+
+on_both_products! {
+    facts_come_back_as_they_were_and_in_order
+    facts_are_read_in_parts
+    appends_of_one_entity_chain_within_a_batch
+    a_conflict_leaves_the_rest_of_the_batch_stored
+    an_append_behind_a_conflict_of_its_entity_conflicts_too
+    two_writers_of_one_entity_never_both_succeed
+    a_fact_is_never_stored_twice_and_the_rest_of_the_batch_is
+    positions_grow_and_pages_join_without_gap
+    a_name_leads_to_the_entity_that_had_it_first
+    only_entities_with_work_are_open
+    ten_thousand_facts_fit_in_one_batch
+    a_batch_with_a_gap_is_refused_whole
+    a_summary_of_something_else_is_refused
+    an_empty_batch_changes_nothing
+}
+
+async fn facts_come_back_as_they_were_and_in_order(stores: Stores) {
+    let id = CallId::fresh();
+    let sent = append(id, 0, 3);
+    assert_eq!(stores.journal.append(vec![sent.clone()]).await.unwrap(), [STORED]);
+    let found = stores.journal.facts(id.into(), 0, 10).await.unwrap();
+    assert_eq!(found.len(), 3);
+    for (found, sent) in found.iter().zip(&sent.facts) {
+        assert_eq!((found.id, found.entity, found.seq, found.at), (sent.id, sent.entity, sent.seq, sent.at));
+        assert_eq!((&found.kind, found.body.get()), (&sent.kind, sent.body.get()));
+    }
+    assert!(stores.journal.facts(CallId::fresh().into(), 0, 10).await.unwrap().is_empty());
+}
+
+async fn facts_are_read_in_parts(stores: Stores) {
+    let id = CallId::fresh();
+    stores.journal.append(vec![append(id, 0, 5)]).await.unwrap();
+    for (after_seq, limit, want) in [(0, 2, vec![1, 2]), (2, 2, vec![3, 4]), (4, 2, vec![5]), (5, 2, vec![])]
+    {
+        assert_eq!(seqs(&stores, id.into(), after_seq, limit).await, want, "after {after_seq}");
+    }
+}
+
+async fn appends_of_one_entity_chain_within_a_batch(stores: Stores) {
+    let (id, other) = (CallId::fresh(), CallId::fresh());
+    let mut ended = call(id, at(0));
+    ended.state = "ended".into();
+    let batch = vec![append(id, 0, 2), append(other, 0, 1), append(id, 2, 1), append_summary(3, ended)];
+    assert_eq!(stores.journal.append(batch).await.unwrap(), [STORED; 4]);
+    assert_eq!(seqs(&stores, id.into(), 0, 10).await, [1, 2, 3, 4]);
+    let newest = stores.history.call(id).await.unwrap().unwrap();
+    assert_eq!(&*newest.state, "ended", "the last summary of the batch stands");
+    assert_eq!(stores.journal.append(vec![append(id, 4, 1)]).await.unwrap(), [STORED]);
+}
+
+async fn a_conflict_leaves_the_rest_of_the_batch_stored(stores: Stores) {
+    let (first, second, third) = (CallId::fresh(), CallId::fresh(), CallId::fresh());
+    stores.journal.append(vec![append(second, 0, 2)]).await.unwrap();
+    let mut late = call(second, at(0));
+    late.state = "ended".into();
+    let mut late = append_summary(1, late);
+    late.refs.push(name("CAlate"));
+    let outcomes = stores.journal.append(vec![append(first, 0, 1), late, append(third, 0, 1)]).await.unwrap();
+    assert_eq!(outcomes, [STORED, AppendOutcome::Conflict { found_seq: 2 }, STORED]);
+    for (id, want) in [(first, 1), (second, 2), (third, 1)] {
+        assert_eq!(seqs(&stores, id.into(), 0, 10).await.len(), want);
+    }
+    assert_eq!(&*stores.history.call(second).await.unwrap().unwrap().state, "queued");
+    assert_eq!(stores.journal.resolve(&name("CAlate")).await.unwrap(), None);
+}
+
+async fn an_append_behind_a_conflict_of_its_entity_conflicts_too(stores: Stores) {
+    let id = CallId::fresh();
+    let outcomes = stores.journal.append(vec![append(id, 7, 1), append(id, 8, 1), append(id, 0, 1)]).await;
+    let conflict = AppendOutcome::Conflict { found_seq: 0 };
+    assert_eq!(outcomes.unwrap(), [conflict, conflict, STORED]);
+}
+
+async fn two_writers_of_one_entity_never_both_succeed(stores: Stores) {
+    let id = CallId::fresh();
+    for after_seq in 0..20 {
+        let one = tokio::spawn(store_one(stores.clone(), append(id, after_seq, 1)));
+        let two = tokio::spawn(store_one(stores.clone(), append(id, after_seq, 1)));
+        let (one, two) = (one.await.unwrap(), two.await.unwrap());
+        let lost = AppendOutcome::Conflict { found_seq: after_seq + 1 };
+        assert!([(STORED, lost), (lost, STORED)].contains(&(one, two)), "{one:?} {two:?}");
+    }
+    assert_eq!(seqs(&stores, id.into(), 0, 100).await, (1..=20).collect::<Vec<_>>());
+}
+
+async fn store_one(stores: Stores, append: Append) -> AppendOutcome {
+    stores.journal.append(vec![append]).await.unwrap()[0]
+}
+
+async fn a_fact_is_never_stored_twice_and_the_rest_of_the_batch_is(stores: Stores) {
+    let (first, second, third) = (CallId::fresh(), CallId::fresh(), CallId::fresh());
+    let known = FactId::fresh();
+    let with_known = |id| {
+        let mut append = append(id, 0, 2);
+        append.facts[1].id = known;
+        append
+    };
+    stores.journal.append(vec![with_known(first)]).await.unwrap();
+    let outcomes = stores.journal.append(vec![with_known(second), append(third, 0, 1), append(second, 0, 1)]);
+    assert_eq!(outcomes.await.unwrap(), [AppendOutcome::Conflict { found_seq: 0 }, STORED, STORED]);
+    assert_eq!(seqs(&stores, second.into(), 0, 10).await, [1]);
+    assert_eq!(stores.journal.read_after(0, 10).await.unwrap().len(), 4);
+}
+
+async fn positions_grow_and_pages_join_without_gap(stores: Stores) {
+    assert_eq!(stores.journal.last_position().await.unwrap(), 0);
+    let ids = [CallId::fresh(), CallId::fresh(), CallId::fresh()];
+    for round in 0..4 {
+        let batch = ids.map(|id| append(id, round * 3, 3)).to_vec();
+        stores.journal.append(batch).await.unwrap();
+    }
+    let (mut seen, mut position) = (HashSet::new(), 0);
+    loop {
+        let page = stores.journal.read_after(position, 7).await.unwrap();
+        for item in &page {
+            assert!(item.position > position, "positions grow");
+            position = item.position;
+            assert!(seen.insert((item.record.entity, item.record.seq)), "nothing is told twice");
+        }
+        if page.len() < 7 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 36);
+    assert_eq!(stores.journal.last_position().await.unwrap(), position);
+}
+
+async fn a_name_leads_to_the_entity_that_had_it_first(stores: Stores) {
+    let (first, second) = (CallId::fresh(), CallId::fresh());
+    let named = |id, after_seq, names: &[&str]| {
+        let refs = names.iter().map(|reference| name(reference)).collect();
+        Append { refs, ..append(id, after_seq, 1) }
+    };
+    stores.journal.append(vec![named(first, 0, &["CA1"]), named(second, 0, &["CA1", "CF2"])]).await.unwrap();
+    stores.journal.append(vec![named(second, 1, &["CA1", "CF2", "CA3"])]).await.unwrap();
+    for (reference, want) in
+        [("CA1", Some(first)), ("CF2", Some(second)), ("CA3", Some(second)), ("CA4", None)]
+    {
+        let found = stores.journal.resolve(&name(reference)).await.unwrap();
+        assert_eq!(found, want.map(EntityRef::from), "{reference}");
+    }
+}
+
+async fn only_entities_with_work_are_open(stores: Stores) {
+    let (waiting, over) = (CallId::fresh(), CallId::fresh());
+    let (busy, idle) = (EntityRef::from(AgentId::fresh()), EntityRef::from(AgentId::fresh()));
+    let session = |entity, open| Append {
+        entity,
+        after_seq: 0,
+        facts: vec![fact(entity, 1)],
+        summary: Summary::Agent { open },
+        refs: Vec::new(),
+    };
+    let batch = vec![append(waiting, 0, 1), append(over, 0, 1), session(busy, true), session(idle, false)];
+    stores.journal.append(batch).await.unwrap();
+    let mut closed = call(over, at(0));
+    closed.is_open = false;
+    stores.journal.append(vec![append_summary(1, closed)]).await.unwrap();
+    assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap(), [EntityRef::from(waiting)]);
+    assert_eq!(stores.journal.open_entities(EntityKind::Agent).await.unwrap(), [busy]);
+}
+
+async fn ten_thousand_facts_fit_in_one_batch(stores: Stores) {
+    let ids: Vec<_> = (0..1_000).map(|_| CallId::fresh()).collect();
+    let batch: Vec<_> = ids.iter().map(|id| append(*id, 0, 10)).collect();
+    let outcomes = stores.journal.append(batch).await.unwrap();
+    assert_eq!(outcomes, vec![STORED; 1_000]);
+    assert_eq!(stores.journal.read_after(0, 20_000).await.unwrap().len(), 10_000);
+    assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap().len(), 1_000);
+    for id in ids.iter().step_by(97) {
+        assert_eq!(seqs(&stores, (*id).into(), 0, 20).await, (1..=10).collect::<Vec<_>>());
+    }
+}
+
+async fn a_batch_with_a_gap_is_refused_whole(stores: Stores) {
+    let (good, bad) = (CallId::fresh(), CallId::fresh());
+    let mut gap = append(bad, 0, 3);
+    gap.facts.remove(1);
+    let refused = stores.journal.append(vec![append(good, 0, 1), gap]).await;
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    assert_eq!(stores.journal.last_position().await.unwrap(), 0);
+}
+
+async fn a_summary_of_something_else_is_refused(stores: Stores) {
+    let id = CallId::fresh();
+    let foreign = Summary::Call(Box::new(call(CallId::fresh(), at(0))));
+    for summary in [foreign, Summary::Agent { open: true }] {
+        let refused = stores.journal.append(vec![Append { summary, ..append(id, 0, 1) }]).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    }
+}
+
+async fn an_empty_batch_changes_nothing(stores: Stores) {
+    assert!(stores.journal.append(Vec::new()).await.unwrap().is_empty());
+    stores.journal.ping().await.unwrap();
+    assert_eq!(stores.journal.last_position().await.unwrap(), 0);
+}
+
+async fn seqs(stores: &Stores, entity: EntityRef, after_seq: u64, limit: usize) -> Vec<u64> {
+    let facts = stores.journal.facts(entity, after_seq, limit).await.unwrap();
+    facts.iter().map(|fact| fact.seq).collect()
+}
