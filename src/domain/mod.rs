@@ -4,6 +4,7 @@ pub mod address;
 pub mod agent;
 pub mod backoff;
 pub mod call;
+pub mod catalogue;
 pub mod directory;
 pub mod id;
 pub mod machine;

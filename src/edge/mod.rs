@@ -1,4 +1,21 @@
 //! Where the outside world ends: HTTP, WebSockets, webhooks, providers.
 
+pub mod auth;
+mod calls;
+mod error;
+mod health;
+mod history;
+mod idempotency;
+mod list;
 pub mod loopback;
 pub mod providers;
+mod request;
+mod resources;
+mod router;
+mod socket;
+mod users;
+mod webhooks;
+
+pub use error::{ApiError, Code};
+pub use router::{EdgeSettings, EdgeState, SocketSettings, openapi, router};
+pub use webhooks::{TwilioSection, Webhooks};

@@ -11,4 +11,4 @@ mod webhook;
 pub use client::{TwilioClient, TwilioSettings};
 pub use documents::{Phrases, apology, render};
 pub use links::{BadPublicUrl, Links};
-pub use webhook::{Incoming, Kind, Malformed, parse};
+pub use webhook::{Correlated, Incoming, Kind, Malformed, parse};

@@ -1,0 +1,198 @@
+//! Signing in with login and password.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use axum::Extension;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::super::error::{ApiError, Code};
+use super::super::request::{ClientIp, Json};
+use super::super::router::EdgeState;
+use super::super::users::UserView;
+use super::Caller;
+use super::keys::Use;
+use crate::domain::directory::User;
+use crate::domain::time::{Millis, Timestamp};
+use crate::store::records::RecordKind;
+
+/// bcrypt runs at a time: checking passwords never takes more than one core from calls.
+static BCRYPT: Semaphore = Semaphore::const_new(1);
+/// The span in which tries are counted.
+const WINDOW: Millis = Millis::from_secs(60);
+/// Logins and addresses that are counted at a time.
+const MOST: usize = 20_000;
+
+/// What somebody signs in with.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// The login, in any case.
+    login: String,
+    /// The password.
+    password: String,
+}
+
+/// What a refresh token is exchanged with.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    /// The token of the last sign-in or refresh.
+    refresh_token: String,
+}
+
+/// What a sign-in leads to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SignedIn {
+    /// For `Authorization: Bearer`.
+    access_token: String,
+    /// Always `Bearer`.
+    token_type: &'static str,
+    /// Seconds until the access token does not work any more.
+    expires_in: u64,
+    /// Exchanged for fresh tokens by `POST /auth/refresh`.
+    refresh_token: String,
+    /// Who signed in.
+    user: UserView,
+}
+
+/// Counts tries per login and address.
+#[derive(Default)]
+pub struct Throttle {
+    tries: Mutex<HashMap<(String, IpAddr), (Timestamp, u32)>>,
+}
+
+impl Throttle {
+    /// Counts one try; answers whether it is still allowed.
+    pub fn allows(&self, login: &str, ip: IpAddr, most: u32, now: Timestamp) -> bool {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if tries.len() >= MOST {
+            tries.retain(|_, (since, _)| now.since(*since) < WINDOW);
+        }
+        let (since, count) = tries.entry((login.to_owned(), ip)).or_insert((now, 0));
+        if now.since(*since) >= WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= most
+    }
+}
+
+/// Hashes a password off the async threads.
+///
+/// # Errors
+/// When it is longer than bcrypt's 72 bytes.
+pub async fn hash_password(password: String, cost: u32) -> Result<String, ApiError> {
+    let hash = in_bcrypt(move || bcrypt::non_truncating_hash(password, cost)).await?;
+    hash.map_err(|_| ApiError::new(Code::Validation).at("/password", "must be 1 to 72 bytes long"))
+}
+
+async fn in_bcrypt<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let _turn = BCRYPT.acquire().await.map_err(|_| ApiError::new(Code::Internal))?;
+    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::new(Code::Internal))
+}
+
+/// Signs in.
+#[utoipa::path(post, path = "/auth/login", tag = "auth", security(()), request_body = Credentials, responses(
+    (status = 200, body = SignedIn), (status = 401, description = "login or password is wrong"),
+))]
+pub async fn login(
+    state: State<EdgeState>,
+    ip: Extension<ClientIp>,
+    credentials: Json<Credentials>,
+) -> Result<axum::Json<SignedIn>, ApiError> {
+    sign_in(state, ip, credentials).await
+}
+
+/// Signs in; the same as `/auth/login`.
+#[utoipa::path(post, path = "/users/login", tag = "users", security(()), request_body = Credentials, responses(
+    (status = 200, body = SignedIn), (status = 401, description = "login or password is wrong"),
+))]
+pub async fn login_user(
+    state: State<EdgeState>,
+    ip: Extension<ClientIp>,
+    credentials: Json<Credentials>,
+) -> Result<axum::Json<SignedIn>, ApiError> {
+    sign_in(state, ip, credentials).await
+}
+
+async fn sign_in(
+    State(state): State<EdgeState>,
+    Extension(ClientIp(ip)): Extension<ClientIp>,
+    Json(Credentials { login, password }): Json<Credentials>,
+) -> Result<axum::Json<SignedIn>, ApiError> {
+    let login = login.trim().to_lowercase();
+    let now = state.engine.clock().now();
+    if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute, now) {
+        return Err(ApiError::new(Code::TooManyTries));
+    }
+    let stored = state.engine.stores().records.by_key(RecordKind::User, &login).await?;
+    let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
+    // An unknown login costs the same time as a known one.
+    let hash =
+        user.as_ref().map_or_else(|| state.no_such_user_hash.to_string(), |user| user.password_hash.clone());
+    let holds = in_bcrypt(move || bcrypt::non_truncating_verify(password, &hash)).await?.unwrap_or(false);
+    match user.filter(|user| holds && user.enabled) {
+        Some(user) => {
+            tracing::info!(user = %user.id, %ip, "signed in");
+            tokens(&state, &user)
+        }
+        None => {
+            tracing::warn!(%ip, "sign-in refused");
+            Err(ApiError::new(Code::BadCredentials))
+        }
+    }
+}
+
+fn tokens(state: &EdgeState, user: &User) -> Result<axum::Json<SignedIn>, ApiError> {
+    let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
+    let caller = Caller { user_id: user.id, role: user.role, agent_id };
+    let settings = &state.settings;
+    Ok(axum::Json(SignedIn {
+        access_token: state.authority.mint(&caller, Use::Access, settings.access_ttl)?,
+        token_type: "Bearer",
+        expires_in: settings.access_ttl.0 / 1000,
+        refresh_token: state.authority.mint(&caller, Use::Refresh, settings.refresh_ttl)?,
+        user: UserView::of(user, agent_id),
+    }))
+}
+
+/// Exchanges a refresh token for fresh tokens. Refresh tokens are signed, not stored: one that was
+/// given out works until it expires, unless its user is disabled.
+#[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshRequest, responses(
+    (status = 200, body = SignedIn), (status = 401, description = "token not usable"),
+))]
+pub async fn refresh(
+    State(state): State<EdgeState>,
+    Json(RefreshRequest { refresh_token }): Json<RefreshRequest>,
+) -> Result<axum::Json<SignedIn>, ApiError> {
+    let caller = state.authority.check(&refresh_token, Use::Refresh)?;
+    let stored = state.engine.stores().records.by_id(RecordKind::User, caller.user_id.uuid()).await?;
+    let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
+    let user = user.filter(|user| user.enabled).ok_or(ApiError::new(Code::NoToken))?;
+    tokens(&state, &user)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn tries_are_counted_per_login_and_address_and_minute() {
+        let throttle = Throttle::default();
+        let (here, there) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        assert!(throttle.allows("ann", here, 2, at(0)));
+        assert!(throttle.allows("ann", here, 2, at(1)));
+        assert!(!throttle.allows("ann", here, 2, at(2)));
+        assert!(throttle.allows("ben", here, 2, at(2)));
+        assert!(throttle.allows("ann", there, 2, at(2)), "a stranger elsewhere locks nobody out");
+        assert!(throttle.allows("ann", here, 2, at(60)));
+    }
+}
