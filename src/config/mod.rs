@@ -1,1 +1,60 @@
-//! config
+//! The configuration: defaults, files, environment, flags, and what may be wrong with them.
+
+mod load;
+mod problem;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use load::{DEFAULTS, Loaded, PREFIX, Sources, load, variable_of};
+pub use problem::ConfigProblem;
+pub use settings::*;
+
+/// Reads files and environment; nothing is checked yet.
+///
+/// # Errors
+/// When a file that was named cannot be read.
+pub fn gather(file: Option<&Path>, environment: BTreeMap<String, String>) -> Result<Sources, ConfigProblem> {
+    let unreadable = |path: &Path, error: &std::io::Error| ConfigProblem {
+        code: "EML-0101",
+        place: path.display().to_string(),
+        message: format!("cannot be read: {error}"),
+        excerpt: None,
+    };
+    let mut sources = Sources::default();
+    let (path, is_named) = match file {
+        Some(path) => (path.to_owned(), true),
+        None => (PathBuf::from("config.toml"), false),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => sources.files.push((path.display().to_string(), text)),
+        Err(error) if is_named => return Err(unreadable(&path, &error)),
+        Err(_) => {}
+    }
+    let folder = path.parent().unwrap_or(Path::new("")).join("config.d");
+    let entries = std::fs::read_dir(&folder).map(|entries| entries.flatten().map(|entry| entry.path()));
+    let mut parts: Vec<_> = entries.map(Iterator::collect).unwrap_or_default();
+    parts.retain(|part: &PathBuf| part.extension().is_some_and(|ending| ending == "toml"));
+    parts.sort();
+    for part in parts {
+        let text = std::fs::read_to_string(&part).map_err(|error| unreadable(&part, &error))?;
+        sources.files.push((part.display().to_string(), text));
+    }
+    for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+        match load::from_file(&name) {
+            Some(target) => {
+                let path = PathBuf::from(&value);
+                let secret = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+                sources.environment.insert(target.to_owned(), secret.trim_end().to_owned());
+            }
+            None => {
+                sources.environment.insert(name, value);
+            }
+        }
+    }
+    Ok(sources)
+}

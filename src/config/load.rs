@@ -1,0 +1,304 @@
+//! Laying the sources of the configuration over each other. Pure: files and environment are given.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize as _;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::problem::{ConfigProblem, Source, nearest};
+use super::settings::Settings;
+use super::validate;
+
+/// The shipped defaults; also the documentation of every key.
+pub const DEFAULTS: &str = include_str!("../../config.toml");
+/// What names of variables begin with.
+pub const PREFIX: &str = "EML__";
+/// Ending of variables that name a file with the value.
+const FROM_FILE: &str = "_FILE";
+/// Keys of a provider section and an example of each value's type.
+const PROVIDER: [(&str, Value); 9] = [
+    ("kind", Value::String(String::new())),
+    ("account_sid", Value::String(String::new())),
+    ("auth_token", Value::String(String::new())),
+    ("auth_token_next", Value::String(String::new())),
+    ("public_url", Value::String(String::new())),
+    ("api_base", Value::String(String::new())),
+    ("calls_per_second", Value::Integer(0)),
+    ("music_url", Value::String(String::new())),
+    ("listen", Value::String(String::new())),
+];
+
+/// Where settings come from, weakest first.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Files with their names, in order.
+    pub files: Vec<(String, String)>,
+    /// Variables that begin with `EML__`, with secrets already read from their files.
+    pub environment: BTreeMap<String, String>,
+    /// Keys and values of flags, with the flag's name.
+    pub flags: Vec<(&'static str, String, String)>,
+}
+
+/// The settings and where each value comes from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Value and origin of each key.
+    pub values: BTreeMap<String, (Value, String)>,
+}
+
+/// Lays the sources over each other and checks the result.
+///
+/// # Errors
+/// Every fault that was found.
+pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigProblem>> {
+    let mut loading = Loading::default();
+    loading.defaults();
+    for (name, text) in &sources.files {
+        loading.file(&Source { name, text });
+    }
+    for (name, value) in &sources.environment {
+        loading.variable(name, value);
+    }
+    for (flag, key, value) in &sources.flags {
+        loading.set_text(key, value, flag);
+    }
+    loading.finish()
+}
+
+#[derive(Default)]
+struct Loading {
+    known: BTreeMap<String, Value>,
+    values: BTreeMap<String, (Value, String)>,
+    problems: Vec<ConfigProblem>,
+}
+
+impl Loading {
+    fn defaults(&mut self) {
+        let table: Table = toml::from_str(DEFAULTS).unwrap_or_default();
+        for (section, keys) in table {
+            for (key, value) in keys.as_table().cloned().unwrap_or_default() {
+                let key = format!("{section}.{key}");
+                self.known.insert(key.clone(), value.clone());
+                self.values.insert(key, (value, "default".to_owned()));
+            }
+        }
+    }
+
+    fn example(&self, key: &str) -> Option<Value> {
+        let provider = key.strip_prefix("providers.").and_then(|rest| rest.split_once('.'));
+        match provider {
+            Some((_, field)) => PROVIDER.iter().find(|(known, _)| *known == field).map(|(_, value)| value.clone()),
+            None => self.known.get(key).cloned(),
+        }
+    }
+
+    fn file(&mut self, source: &Source<'_>) {
+        let table = match DeTable::parse(source.text) {
+            Ok(table) => table,
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start);
+                self.problems.push(source.problem(at, "EML-0101", error.message().to_owned()));
+                return;
+            }
+        };
+        for (name, section) in table.get_ref() {
+            let Some(keys) = section.get_ref().as_table() else {
+                self.unknown_section(source, name);
+                continue;
+            };
+            match &**name.get_ref() {
+                "providers" => {
+                    for (provider, keys) in keys {
+                        if let Some(keys) = keys.get_ref().as_table() {
+                            self.section(source, &format!("providers.{}", provider.get_ref()), keys);
+                        }
+                    }
+                }
+                section if self.sections().any(|known| known == section) => self.section(source, section, keys),
+                _ => self.unknown_section(source, name),
+            }
+        }
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().filter_map(|key| key.split_once('.')).map(|(section, _)| section).chain(["providers"])
+    }
+
+    fn unknown_section(&mut self, source: &Source<'_>, name: &Spanned<std::borrow::Cow<'_, str>>) {
+        let near = nearest(name.get_ref(), self.sections());
+        let hint = near.map(|near| format!("; did you mean [{near}]?")).unwrap_or_default();
+        let message = format!("\"{}\" is not a section{hint}", name.get_ref());
+        self.problems.push(source.problem(name.span().start, "EML-0102", message));
+    }
+
+    fn section(&mut self, source: &Source<'_>, section: &str, keys: &DeTable<'_>) {
+        for (name, value) in keys {
+            let key = format!("{section}.{}", name.get_ref());
+            match self.example(&key) {
+                None => self.unknown_key(source, section, name),
+                Some(example) => self.value(source, key, value, &example),
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, source: &Source<'_>, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) {
+        let prefix = format!("{section}.");
+        let known: Vec<&str> = match section.starts_with("providers.") {
+            true => PROVIDER.iter().map(|(key, _)| *key).collect(),
+            false => self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect(),
+        };
+        let near = nearest(name.get_ref(), known.into_iter());
+        let hint = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+        let message = format!("\"{}\" is not a key of [{section}]{hint}", name.get_ref());
+        self.problems.push(source.problem(name.span().start, "EML-0102", message));
+    }
+
+    fn value(&mut self, source: &Source<'_>, key: String, value: &Spanned<DeValue<'_>>, example: &Value) {
+        let found = owned(value.get_ref());
+        if !same_type(&found, example) {
+            let message = format!("{key} must be {}, not {}", kind(example), kind(&found));
+            self.problems.push(source.problem(value.span().start, "EML-0103", message));
+            return;
+        }
+        let origin = format!("{}:{}", source.name, source.line(value.span().start));
+        self.values.insert(key, (found, origin));
+    }
+
+    fn variable(&mut self, name: &str, value: &str) {
+        let Some(path) = name.strip_prefix(PREFIX) else { return };
+        let key = path.to_lowercase().replace("__", ".");
+        if self.example(&key).is_none() {
+            let names: Vec<_> = self.known.keys().map(|key| variable_of(key)).collect();
+            let near = nearest(name, names.iter().map(String::as_str));
+            let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            self.problems.push(ConfigProblem {
+                code: "EML-0105",
+                place: name.to_owned(),
+                message: format!("names no key{hint}"),
+                excerpt: None,
+            });
+            return;
+        }
+        self.set_text(&key, value, name);
+    }
+
+    /// Sets a key from text, by the type it has.
+    fn set_text(&mut self, key: &str, text: &str, origin: &str) {
+        let Some(example) = self.example(key) else { return };
+        let value = match &example {
+            Value::String(_) => Some(Value::String(text.to_owned())),
+            Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
+            Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
+            Value::Array(_) => {
+                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                Some(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+            }
+            Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
+        };
+        match value {
+            Some(value) => {
+                self.values.insert(key.to_owned(), (value, origin.to_owned()));
+            }
+            None => self.problems.push(ConfigProblem {
+                code: "EML-0103",
+                place: origin.to_owned(),
+                message: format!("{key} must be {}", kind(&example)),
+                excerpt: None,
+            }),
+        }
+    }
+
+    fn finish(mut self) -> Result<Loaded, Vec<ConfigProblem>> {
+        let mut root = Table::new();
+        for (key, (value, _)) in &self.values {
+            put(&mut root, key, value.clone());
+        }
+        let settings = match Settings::deserialize(Value::Table(root)) {
+            Ok(settings) => settings,
+            Err(error) => {
+                let message = error.message().to_owned();
+                self.problems.push(ConfigProblem {
+                    code: "EML-0104",
+                    place: "configuration".to_owned(),
+                    message,
+                    excerpt: None,
+                });
+                return Err(self.problems);
+            }
+        };
+        for (key, why) in validate::faults(&settings) {
+            let origin = self.values.get(&key).map_or("default", |(_, origin)| origin);
+            self.problems.push(ConfigProblem {
+                code: "EML-0104",
+                place: origin.to_owned(),
+                message: format!("{key} {why}"),
+                excerpt: None,
+            });
+        }
+        if self.problems.is_empty() { Ok(Loaded { settings, values: self.values }) } else { Err(self.problems) }
+    }
+}
+
+fn put(root: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            root.insert(key.to_owned(), value);
+        }
+        Some((first, rest)) => {
+            let place = root.entry(first).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(table) = place {
+                put(table, rest, value);
+            }
+        }
+    }
+}
+
+/// The variable that sets a key.
+#[must_use]
+pub fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// The variable whose value a `…_FILE` variable's file holds.
+#[must_use]
+pub fn from_file(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX).and(name.strip_suffix(FROM_FILE))
+}
+
+fn owned(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(integer) => {
+            let digits = integer.as_str().replace('_', "");
+            i64::from_str_radix(&digits, integer.radix()).map_or_else(|_| Value::String(digits), Value::Integer)
+        }
+        DeValue::Float(float) => float.as_str().parse().map_or(Value::Float(f64::NAN), Value::Float),
+        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::Datetime(time) => Value::Datetime(*time),
+        DeValue::Array(items) => Value::Array(items.iter().map(|item| owned(item.get_ref())).collect()),
+        DeValue::Table(table) => {
+            let entries = table.iter().map(|(name, value)| (name.get_ref().to_string(), owned(value.get_ref())));
+            Value::Table(entries.collect())
+        }
+    }
+}
+
+fn same_type(found: &Value, example: &Value) -> bool {
+    let is_list_of_text = |value: &Value| value.as_array().is_some_and(|items| items.iter().all(Value::is_str));
+    found.same_type(example) && (!example.is_array() || is_list_of_text(found))
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "text",
+        Value::Integer(_) => "a whole number",
+        Value::Float(_) => "a number with a point",
+        Value::Boolean(_) => "true or false",
+        Value::Datetime(_) => "a date",
+        Value::Array(_) => "a list of texts",
+        Value::Table(_) => "a section",
+    }
+}

@@ -1,0 +1,221 @@
+//! The settings, section by section, as plain data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::domain::time::Millis;
+
+/// Everything.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// This node.
+    pub node: Node,
+    /// The public listener.
+    pub server: Server,
+    /// Facts and records.
+    pub store: Store,
+    /// Finished calls.
+    pub archive: Role,
+    /// Short-lived things.
+    pub cache: Role,
+    /// Events.
+    pub bus: Role,
+    /// Several nodes.
+    pub cluster: Cluster,
+    /// Signing in.
+    pub auth: Auth,
+    /// Calls.
+    pub calls: Calls,
+    /// Offers and agents.
+    pub routing: Routing,
+    /// Sockets.
+    pub websocket: WebSocket,
+    /// Logs and figures.
+    pub telemetry: Telemetry,
+    /// Providers by name.
+    #[serde(default)]
+    pub providers: BTreeMap<String, Provider>,
+}
+
+/// This node.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub roles: Vec<String>,
+    /// Where its files live.
+    pub data_dir: PathBuf,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port.
+    pub listen: String,
+    /// How the outside reaches it.
+    pub public_url: String,
+    /// Proxies whose word is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Longest body in bytes.
+    pub max_body_bytes: usize,
+    /// How long a request may take.
+    pub request_timeout_ms: Millis,
+}
+
+/// Facts and records.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// The product.
+    pub url: String,
+    /// Most appends in one commit.
+    pub flush_rows: usize,
+    /// How long a commit waits for more.
+    pub flush_after_ms: Millis,
+    /// Appends that may wait.
+    pub queue_rows: usize,
+}
+
+/// A role that a product fills.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// The product.
+    pub url: String,
+}
+
+/// Several nodes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Whether this node is one of several.
+    pub enabled: bool,
+}
+
+/// Signing in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// Life of an access token.
+    pub access_ttl_ms: Millis,
+    /// Life of a refresh token.
+    pub refresh_ttl_ms: Millis,
+    /// Cost of password hashes.
+    pub bcrypt_cost: u32,
+    /// Issuer named in tokens.
+    pub issuer: String,
+    /// Tries per login, address and minute.
+    pub login_tries_per_minute: u32,
+}
+
+/// Calls.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calls {
+    /// How long an unused actor stays in memory.
+    pub park_after_ms: Millis,
+    /// Calls under way.
+    pub max_active: u64,
+    /// How long an offer rings.
+    pub default_ring_timeout_ms: Millis,
+    /// How long an outbound call rings.
+    pub outbound_ring_timeout_ms: Millis,
+    /// After-call work.
+    pub default_wrap_up_ms: Millis,
+    /// Longest wait.
+    pub default_max_wait_ms: Millis,
+}
+
+/// Offers and agents.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Routing {
+    /// Missed offers in a row until the agent is set to not ready.
+    pub missed_offers_limit: u32,
+    /// How long no offers come after one was let pass.
+    pub reject_backoff_ms: Millis,
+    /// How long no offers come after the phone was busy.
+    pub busy_backoff_ms: Millis,
+    /// How long an agent without a socket keeps its place.
+    pub disconnect_grace_ms: Millis,
+}
+
+/// Sockets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebSocket {
+    /// Events that may wait for a socket.
+    pub send_queue: usize,
+    /// How often it is pinged.
+    pub ping_interval_ms: Millis,
+    /// How long it may be silent.
+    pub silent_after_ms: Millis,
+    /// Commands per second.
+    pub commands_per_second: u32,
+    /// Origins of pages that may connect.
+    pub allowed_origins: Vec<String>,
+    /// Events a reconnecting socket may ask for.
+    pub replay_events: usize,
+}
+
+/// Logs and figures.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// Address and port of the figures.
+    pub listen: String,
+    /// Form of the log.
+    pub log_format: String,
+    /// Filter of the log.
+    pub log_level: String,
+}
+
+/// One provider.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Provider {
+    /// Which module speaks with it.
+    pub kind: String,
+    /// The account.
+    pub account_sid: String,
+    /// Its secret.
+    pub auth_token: String,
+    /// The secret that replaces it.
+    pub auth_token_next: String,
+    /// What it signs.
+    pub public_url: String,
+    /// Where its API is.
+    pub api_base: String,
+    /// New calls per second.
+    pub calls_per_second: u32,
+    /// Music for waiting and hold.
+    pub music_url: String,
+    /// Where a loopback carrier listens.
+    pub listen: String,
+}
+
+impl Settings {
+    /// How the outside reaches this node.
+    #[must_use]
+    pub fn public_url(&self) -> String {
+        if self.server.public_url.is_empty() {
+            return format!("http://{}", self.server.listen);
+        }
+        self.server.public_url.trim_end_matches('/').to_owned()
+    }
+
+    /// The product that keeps facts and records.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        if self.store.url.is_empty() {
+            return format!("sqlite://{}", self.node.data_dir.join("eml.db").display());
+        }
+        self.store.url.clone()
+    }
+}

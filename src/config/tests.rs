@@ -1,0 +1,100 @@
+use super::*;
+
+fn file(text: &str) -> Sources {
+    Sources { files: vec![("config.toml".to_owned(), text.to_owned())], ..Sources::default() }
+}
+
+fn message(sources: &Sources) -> String {
+    let problems = load(sources).map(|_| ()).unwrap_err();
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shipped_file_is_the_default_and_needs_nothing() {
+    let loaded = load(&Sources::default()).unwrap();
+    assert_eq!(loaded.settings.server.listen, "127.0.0.1:8080");
+    assert_eq!(loaded.settings.public_url(), "http://127.0.0.1:8080");
+    assert_eq!(loaded.settings.store_url(), "sqlite://./data/eml.db");
+    assert!(load(&file(DEFAULTS)).is_ok(), "the shipped file can be used as it is");
+}
+
+#[test]
+fn later_sources_win_and_are_named() {
+    let mut sources = file("[server]\nlisten = \"127.0.0.1:1\"\n[calls]\nmax_active = 7\n");
+    sources.environment.insert("EML__SERVER__LISTEN".to_owned(), "127.0.0.1:2".to_owned());
+    sources.environment.insert("EML__SERVER__TRUSTED_PROXIES".to_owned(), "10.0.0.1, 10.0.0.2".to_owned());
+    sources.flags.push(("--listen", "server.listen".to_owned(), "127.0.0.1:3".to_owned()));
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.settings.server.listen, "127.0.0.1:3");
+    assert_eq!(loaded.settings.server.trusted_proxies, ["10.0.0.1", "10.0.0.2"]);
+    for (key, origin) in [
+        ("server.listen", "--listen"),
+        ("calls.max_active", "config.toml:4"),
+        ("server.trusted_proxies", "EML__SERVER__TRUSTED_PROXIES"),
+        ("node.name", "default"),
+    ] {
+        assert_eq!(loaded.values[key].1, origin);
+    }
+}
+
+#[test]
+fn each_fault_is_told_with_its_place_and_a_way_out() {
+    for (text, want) in [
+        (
+            "[server]\nlisten = \"127.0.0.1:1\"\n\"max_body_byte\" = 1\n",
+            "config.toml:3:1 EML-0102 \"max_body_byte\" is not a key of [server]; did you mean \"max_body_bytes\"?\n    \"max_body_byte\" = 1\n    ^",
+        ),
+        ("[sever]\n", "config.toml:1:2 EML-0102 \"sever\" is not a section; did you mean [server]?\n    [sever]\n     ^"),
+        (
+            "[calls]\n  max_active = \"many\"\n",
+            "config.toml:2:16 EML-0103 calls.max_active must be a whole number, not text\n      max_active = \"many\"\n                   ^",
+        ),
+        ("[server]\nlisten = \"here\"\n", "config.toml:2 EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080"),
+        ("[store]\nurl = \"mysql://x\"\n", "config.toml:2 EML-0104 store.url must begin with sqlite:// or be memory:"),
+        (
+            "[server]\npublic_url = \"https://my_host.example.org\"\n",
+            "config.toml:2 EML-0104 server.public_url must not have a host name with `_`",
+        ),
+        ("[auth]\nbcrypt_cost = 3\n", "config.toml:2 EML-0104 auth.bcrypt_cost must be 4 to 15"),
+        (
+            "[telemetry]\nlisten = \"127.0.0.1:8080\"\n",
+            "config.toml:2 EML-0104 telemetry.listen must not be the same as server.listen",
+        ),
+    ] {
+        assert_eq!(message(&file(text)), want);
+    }
+    assert!(message(&file("[server\n")).starts_with("config.toml:1:8 EML-0101"));
+}
+
+#[test]
+fn a_provider_without_its_secrets_is_refused() {
+    let told = message(&file("[providers.twilio]\nkind = \"twilo\"\naccount = \"AC1\"\n"));
+    assert!(told.contains("\"account\" is not a key of [providers.twilio]; did you mean \"account_sid\"?"), "{told}");
+    assert!(told.contains("providers.twilio.kind must be twilio or loopback"), "{told}");
+    assert!(told.contains("providers.twilio.auth_token must be set"), "{told}");
+}
+
+#[test]
+fn unknown_variables_are_refused_with_the_nearest_name() {
+    let mut sources = Sources::default();
+    sources.environment.insert("EML__SERVER__LISTN".to_owned(), "x".to_owned());
+    assert_eq!(message(&sources), "EML__SERVER__LISTN EML-0105 names no key; did you mean EML__SERVER__LISTEN?");
+}
+
+#[test]
+fn secrets_come_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("token");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let variables = [
+        ("EML__PROVIDERS__TWILIO__AUTH_TOKEN_FILE".to_owned(), secret.display().to_string()),
+        ("EML__PROVIDERS__TWILIO__ACCOUNT_SID".to_owned(), "AC1".to_owned()),
+        ("EML__PROVIDERS__TWILIO__KIND".to_owned(), "twilio".to_owned()),
+        ("HOME".to_owned(), "/".to_owned()),
+    ];
+    let empty = folder.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let sources = gather(Some(&empty), variables.into()).unwrap();
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.settings.providers["twilio"].auth_token, "s3cret");
+}

@@ -1,0 +1,110 @@
+//! Whether the settings can work. Each fault names its key.
+
+use std::net::SocketAddr;
+
+use super::settings::{Provider, Settings};
+use crate::domain::time::Millis;
+
+/// A key and why its value cannot work.
+pub type Fault = (String, String);
+
+/// Every fault of the settings.
+#[must_use]
+pub fn faults(settings: &Settings) -> Vec<Fault> {
+    let mut faults = Faults(Vec::new());
+    faults.listen("server.listen", &settings.server.listen, false);
+    faults.listen("telemetry.listen", &settings.telemetry.listen, true);
+    let is_fixed = !settings.server.listen.ends_with(":0");
+    faults.check(
+        is_fixed && settings.server.listen == settings.telemetry.listen,
+        "telemetry.listen",
+        "must not be the same as server.listen",
+    );
+    faults.url("server.public_url", &settings.server.public_url);
+    for (i, proxy) in settings.server.trusted_proxies.iter().enumerate() {
+        faults.check(
+            proxy.parse::<std::net::IpAddr>().is_err(),
+            &format!("server.trusted_proxies.{i}"),
+            "must be an IP address",
+        );
+    }
+    faults.check(settings.node.name.trim().is_empty(), "node.name", "must not be empty");
+    faults.check(settings.node.roles != ["all"], "node.roles", "must be [\"all\"]");
+    faults.check(settings.cluster.enabled, "cluster.enabled", "must be false: this version runs on one node");
+    let store = &settings.store;
+    let known = store.url.is_empty() || store.url.starts_with("sqlite://") || store.url.starts_with("memory:");
+    faults.check(!known, "store.url", "must begin with sqlite:// or be memory:");
+    faults.check(store.flush_rows == 0, "store.flush_rows", "must be at least 1");
+    faults.check(store.queue_rows == 0, "store.queue_rows", "must be at least 1");
+    faults.check(settings.archive.url != "store:", "archive.url", "must be store:");
+    faults.check(settings.cache.url != "memory:", "cache.url", "must be memory:");
+    faults.check(settings.bus.url != "memory:", "bus.url", "must be memory:");
+    faults.check(!(4..=15).contains(&settings.auth.bcrypt_cost), "auth.bcrypt_cost", "must be 4 to 15");
+    faults.spans(settings);
+    faults.check(settings.websocket.send_queue == 0, "websocket.send_queue", "must be at least 1");
+    let formats = ["auto", "json", "pretty"];
+    faults.check(
+        !formats.contains(&settings.telemetry.log_format.as_str()),
+        "telemetry.log_format",
+        "must be auto, json or pretty",
+    );
+    for (name, provider) in &settings.providers {
+        faults.provider(name, provider);
+    }
+    faults.0
+}
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn check(&mut self, is_fault: bool, key: &str, why: &str) {
+        if is_fault {
+            self.0.push((key.to_owned(), why.to_owned()));
+        }
+    }
+
+    fn listen(&mut self, key: &str, value: &str, may_be_empty: bool) {
+        let fine = (may_be_empty && value.is_empty()) || value.parse::<SocketAddr>().is_ok();
+        self.check(!fine, key, "must be ADDRESS:PORT, as in 127.0.0.1:8080");
+    }
+
+    fn url(&mut self, key: &str, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        let parsed = url::Url::parse(value).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        match parsed.as_ref().and_then(url::Url::host_str) {
+            None => self.check(true, key, "must be an http or https URL"),
+            Some(host) => self.check(host.contains('_'), key, "must not have a host name with `_`"),
+        }
+    }
+
+    fn spans(&mut self, settings: &Settings) {
+        for (key, span) in [
+            ("calls.default_ring_timeout_ms", settings.calls.default_ring_timeout_ms),
+            ("calls.outbound_ring_timeout_ms", settings.calls.outbound_ring_timeout_ms),
+            ("calls.default_max_wait_ms", settings.calls.default_max_wait_ms),
+            ("calls.park_after_ms", settings.calls.park_after_ms),
+            ("websocket.ping_interval_ms", settings.websocket.ping_interval_ms),
+            ("websocket.silent_after_ms", settings.websocket.silent_after_ms),
+            ("server.request_timeout_ms", settings.server.request_timeout_ms),
+            ("auth.access_ttl_ms", settings.auth.access_ttl_ms),
+        ] {
+            self.check(span < Millis(100), key, "must be at least 100 milliseconds");
+        }
+    }
+
+    fn provider(&mut self, name: &str, provider: &Provider) {
+        let key = |field: &str| format!("providers.{name}.{field}");
+        let fine_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        self.check(!fine_name, &format!("providers.{name}"), "must be named with letters, digits and hyphens");
+        self.check(!matches!(provider.kind.as_str(), "twilio" | "loopback"), &key("kind"), "must be twilio or loopback");
+        self.check(provider.account_sid.is_empty(), &key("account_sid"), "must be set");
+        self.check(provider.auth_token.is_empty(), &key("auth_token"), "must be set");
+        self.url(&key("public_url"), &provider.public_url);
+        self.url(&key("api_base"), &provider.api_base);
+        if !provider.listen.is_empty() {
+            self.listen(&key("listen"), &provider.listen, true);
+        }
+    }
+}
