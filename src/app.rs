@@ -1,0 +1,216 @@
+//! Wiring: from settings to a running node, and back down again.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::{self, AgentLimits, Engine, EngineSettings, WriterSettings};
+use crate::config::{Provider, Settings};
+use crate::edge::auth::{Authority, Throttle, Tickets, hash_password};
+use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
+use crate::edge::{EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
+use crate::store;
+use crate::telemetry::Metrics;
+
+/// Name of the file with the signing key, in the data folder.
+pub const KEY_FILE: &str = "token-key.pk8";
+/// Twilio's API.
+const TWILIO_API: &str = "https://api.twilio.com";
+/// How long connections may take to end when the node stops.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A running node.
+pub struct Node {
+    /// The engine.
+    pub engine: Engine,
+    /// Where the public listener is.
+    pub address: SocketAddr,
+    /// Where the figures are, if anywhere.
+    pub telemetry_address: Option<SocketAddr>,
+    /// Makes tokens.
+    pub authority: Arc<Authority>,
+    drain: watch::Sender<bool>,
+    stop: CancellationToken,
+    servers: Vec<JoinHandle<()>>,
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// When a file, a listener or the store cannot be used.
+pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
+    std::fs::create_dir_all(&settings.node.data_dir)
+        .with_context(|| format!("data folder {} cannot be made", settings.node.data_dir.display()))?;
+    let listener = listen("server.listen", &settings.server.listen).await?;
+    let address = listener.local_addr()?;
+    let stores = store::open(&settings.store_url()).await.context("store.url")?;
+    let metrics = Metrics::new();
+    let engine = actors::start(engine_settings(settings), stores, metrics).await?;
+    let public_url = match settings.server.public_url.is_empty() {
+        true => format!("http://{address}"),
+        false => settings.public_url(),
+    };
+    let webhooks = providers(settings, &engine, &public_url)?;
+    let authority = Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
+    let (drain, draining) = watch::channel(false);
+    let state = edge_state(settings, &engine, webhooks, &authority, draining).await?;
+    let stop = CancellationToken::new();
+    let mut servers = vec![serve(listener, router(state), stop.clone())];
+    let mut telemetry_address = None;
+    if !settings.telemetry.listen.is_empty() {
+        let listener = listen("telemetry.listen", &settings.telemetry.listen).await?;
+        telemetry_address = Some(listener.local_addr()?);
+        servers.push(serve(listener, figures(&engine), stop.clone()));
+    }
+    Ok(Node { engine, address, telemetry_address, authority, drain, stop, servers })
+}
+
+impl Node {
+    /// Stops the node: no new work, sockets are sent elsewhere, what is under way is stored.
+    pub async fn stop(self) {
+        self.engine.drain();
+        let _ = self.drain.send(true);
+        self.stop.cancel();
+        for server in self.servers {
+            let _ = tokio::time::timeout(LAST_WORDS, server).await;
+        }
+        let deadline = tokio::time::Instant::now() + LAST_WORDS;
+        while self.engine.writer().pending() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn listen(key: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+}
+
+fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) -> JoinHandle<()> {
+    use axum::serve::ListenerExt as _;
+    // Small answers must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned());
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "listener failed");
+        }
+    })
+}
+
+fn figures(engine: &Engine) -> axum::Router {
+    let metrics = engine.metrics().clone();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let handler = move || async move { ([(axum::http::header::CONTENT_TYPE, kind)], metrics.encode()) };
+    axum::Router::new().route("/metrics", get(handler))
+}
+
+fn engine_settings(settings: &Settings) -> EngineSettings {
+    EngineSettings {
+        node: settings.node.name.clone(),
+        writer: WriterSettings {
+            flush_rows: settings.store.flush_rows,
+            flush_after: settings.store.flush_after_ms,
+            queue_rows: settings.store.queue_rows,
+        },
+        park_after: settings.calls.park_after_ms,
+        max_active_calls: settings.calls.max_active,
+        replay_events: settings.websocket.replay_events,
+        agents: AgentLimits {
+            grace: settings.routing.disconnect_grace_ms,
+            missed_limit: settings.routing.missed_offers_limit,
+            reject_backoff: settings.routing.reject_backoff_ms,
+            busy_backoff: settings.routing.busy_backoff_ms,
+        },
+    }
+}
+
+/// Makes every provider known to the engine, and its webhooks to the edge.
+fn providers(settings: &Settings, engine: &Engine, public_url: &str) -> anyhow::Result<Webhooks> {
+    let mut sections = HashMap::new();
+    for (name, provider) in &settings.providers {
+        let public_url = if provider.public_url.is_empty() { public_url } else { &provider.public_url };
+        let client = TwilioClient::new(client_settings(name, provider, public_url), engine.metrics().clone())
+            .with_context(|| format!("providers.{name}"))?;
+        engine.add_carrier(name, Arc::new(client));
+        let mut secrets = vec![provider.auth_token.clone()];
+        secrets.extend(Some(provider.auth_token_next.clone()).filter(|next| !next.is_empty()));
+        let music_url = Some(provider.music_url.clone()).filter(|music| !music.is_empty());
+        let phrases = Phrases { music_url, ..Phrases::default() };
+        let links = Links::new(public_url, name).with_context(|| format!("providers.{name}.public_url"))?;
+        sections.insert(name.clone(), Arc::new(TwilioSection { secrets, links, phrases }));
+    }
+    Ok(Webhooks::new(sections))
+}
+
+fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioSettings {
+    let api_base = if provider.api_base.is_empty() { TWILIO_API } else { &provider.api_base };
+    TwilioSettings {
+        name: name.to_owned(),
+        account_sid: provider.account_sid.clone(),
+        auth_token: provider.auth_token.clone(),
+        auth_token_next: Some(provider.auth_token_next.clone()).filter(|next| !next.is_empty()),
+        api_base: api_base.to_owned(),
+        public_url: public_url.to_owned(),
+        calls_per_second: provider.calls_per_second,
+    }
+}
+
+async fn edge_state(
+    settings: &Settings,
+    engine: &Engine,
+    webhooks: Webhooks,
+    authority: &Arc<Authority>,
+    drain: watch::Receiver<bool>,
+) -> anyhow::Result<EdgeState> {
+    let no_such_user = format!("{:032x}", rand::random::<u128>());
+    let no_such_user_hash = hash_password(no_such_user, settings.auth.bcrypt_cost)
+        .await
+        .map_err(|error| anyhow::anyhow!("bcrypt: {:?}", error.code()))?;
+    Ok(EdgeState {
+        engine: engine.clone(),
+        authority: authority.clone(),
+        tickets: Arc::new(Tickets::default()),
+        throttle: Arc::new(Throttle::default()),
+        webhooks: Arc::new(webhooks),
+        settings: Arc::new(edge_settings(settings)),
+        no_such_user_hash: no_such_user_hash.into(),
+        drain,
+    })
+}
+
+fn edge_settings(settings: &Settings) -> EdgeSettings {
+    let proxies = settings.server.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
+    EdgeSettings {
+        node: settings.node.name.clone(),
+        max_body_bytes: settings.server.max_body_bytes,
+        request_timeout: settings.server.request_timeout_ms.duration(),
+        trusted_proxies: proxies.collect(),
+        providers: settings.providers.keys().cloned().collect(),
+        default_ring: settings.calls.default_ring_timeout_ms,
+        outbound_ring: settings.calls.outbound_ring_timeout_ms,
+        default_wrap_up: settings.calls.default_wrap_up_ms,
+        default_max_wait: settings.calls.default_max_wait_ms,
+        access_ttl: settings.auth.access_ttl_ms,
+        refresh_ttl: settings.auth.refresh_ttl_ms,
+        bcrypt_cost: settings.auth.bcrypt_cost,
+        login_tries_per_minute: settings.auth.login_tries_per_minute,
+        socket: SocketSettings {
+            send_queue: settings.websocket.send_queue,
+            ping_interval: settings.websocket.ping_interval_ms.duration(),
+            silent_after: settings.websocket.silent_after_ms.duration(),
+            commands_per_second: settings.websocket.commands_per_second,
+            allowed_origins: settings.websocket.allowed_origins.clone(),
+        },
+    }
+}

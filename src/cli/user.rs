@@ -1,0 +1,65 @@
+//! `eml user create`: users from the host, so that nobody needs a default password.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config::Settings;
+use crate::domain::directory::{Role, User};
+use crate::domain::id::UserId;
+use crate::domain::time::Clock;
+use crate::store;
+use crate::store::records::{RecordKind, StoredRecord};
+
+/// What to do with users.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Makes a user.
+    Create {
+        /// What it signs in with.
+        login: String,
+        /// admin, supervisor, agent or service.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// File whose first line is the password.
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    serde_json::from_value(text.into()).map_err(|_| "admin, supervisor, agent or service".to_owned())
+}
+
+pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Failure> {
+    let Command::Create { login, role, password_file } = command;
+    let text = std::fs::read_to_string(&password_file)
+        .map_err(|error| Failure::failed(format!("{}: {error}", password_file.display())))?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.chars().count() < 8 {
+        return Err(Failure::failed("the password must have at least 8 characters"));
+    }
+    let stores = store::open(&settings.store_url()).await?;
+    let user = new_user(&login, password, role, settings.auth.bcrypt_cost)?;
+    insert(&*stores.records, &user).await?;
+    println!("{}", user.id);
+    Ok(())
+}
+
+/// A user with a hashed password.
+///
+/// # Errors
+/// When the password is longer than 72 bytes.
+pub(super) fn new_user(login: &str, password: &str, role: Role, cost: u32) -> Result<User, Failure> {
+    let password_hash = bcrypt::non_truncating_hash(password, cost)
+        .map_err(|_| Failure::failed("the password must not be longer than 72 bytes"))?;
+    let login = login.trim().to_lowercase();
+    Ok(User { id: UserId::fresh(), name: login.clone(), login, role, password_hash, enabled: true })
+}
+
+pub(super) async fn insert(records: &dyn store::records::Records, user: &User) -> Result<(), Failure> {
+    let body = serde_json::to_value(user).map_err(|error| Failure::failed(error.to_string()))?;
+    let now = Clock.now();
+    let record =
+        StoredRecord { id: user.id.uuid(), key: user.login.clone(), body, version: 1, created_at: now, updated_at: now };
+    Ok(records.insert(RecordKind::User, record).await?)
+}
