@@ -59,7 +59,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         false => settings.public_url(),
     };
     let webhooks = providers(settings, &engine, &public_url)?;
-    let authority = Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
+    let authority =
+        Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
     let (drain, draining) = watch::channel(false);
     let state = edge_state(settings, &engine, webhooks, &authority, draining).await?;
     let stop = CancellationToken::new();

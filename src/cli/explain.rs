@@ -19,8 +19,9 @@ pub(super) struct Version {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let entry = catalogue::find(&arguments.code)
-        .ok_or_else(|| Failure::failed(format!("there is no code {}; codes look like EML-1014", arguments.code)))?;
+    let entry = catalogue::find(&arguments.code).ok_or_else(|| {
+        Failure::failed(format!("there is no code {}; codes look like EML-1014", arguments.code))
+    })?;
     println!("{}: {}\n\n{}\n\nWhat to do: {}", entry.code, entry.title, entry.what, entry.fix);
     Ok(())
 }

@@ -23,7 +23,9 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
         "node is ready"
     );
     if settings.providers.is_empty() {
-        tracing::warn!("no provider is configured, so no calls can come; see [providers.NAME] in config.toml");
+        tracing::warn!(
+            "no provider is configured, so no calls can come; see [providers.NAME] in config.toml"
+        );
     }
     stopped().await;
     tracing::info!("node is being stopped");

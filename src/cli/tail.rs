@@ -90,7 +90,8 @@ fn matches(pattern: &str, kind: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == kind,
         Some((start, rest)) => kind.strip_prefix(start).is_some_and(|tail| {
-            rest.is_empty() || (0..=tail.len()).filter(|i| tail.is_char_boundary(*i)).any(|i| matches(rest, &tail[i..]))
+            rest.is_empty()
+                || (0..=tail.len()).filter(|i| tail.is_char_boundary(*i)).any(|i| matches(rest, &tail[i..]))
         }),
     }
 }

@@ -59,7 +59,13 @@ pub(super) fn new_user(login: &str, password: &str, role: Role, cost: u32) -> Re
 pub(super) async fn insert(records: &dyn store::records::Records, user: &User) -> Result<(), Failure> {
     let body = serde_json::to_value(user).map_err(|error| Failure::failed(error.to_string()))?;
     let now = Clock.now();
-    let record =
-        StoredRecord { id: user.id.uuid(), key: user.login.clone(), body, version: 1, created_at: now, updated_at: now };
+    let record = StoredRecord {
+        id: user.id.uuid(),
+        key: user.login.clone(),
+        body,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
     Ok(records.insert(RecordKind::User, record).await?)
 }

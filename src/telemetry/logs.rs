@@ -95,11 +95,18 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Collected::default();
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(known) = span.extensions().get::<FormattedFields<N>>() {
-                fields.0.extend(serde_json::from_str::<Map<String, Value>>(&known.fields).unwrap_or_default());
+                fields
+                    .0
+                    .extend(serde_json::from_str::<Map<String, Value>>(&known.fields).unwrap_or_default());
             }
         }
         event.record(&mut fields);
@@ -162,7 +169,12 @@ mod tests {
             .with_writer(move || writer.clone())
             .finish();
         tracing::subscriber::with_default(subscriber, || {
-            let span = tracing::info_span!("request", request.id = "req_1", ip = "127.0.0.1", user = tracing::field::Empty);
+            let span = tracing::info_span!(
+                "request",
+                request.id = "req_1",
+                ip = "127.0.0.1",
+                user = tracing::field::Empty
+            );
             let _entered = span.enter();
             span.record("user", "usr_1");
             tracing::info!(call.id = "call_1", count = 3, "call \"queued\"");
