@@ -55,6 +55,7 @@ fn order_carrier(engine: &Engine, call_id: CallId, provider: &str, leg_id: LegId
     let kind = match &order {
         CarrierOrder::Place { .. } => OrderKind::Place,
         CarrierOrder::Find { .. } => OrderKind::Find,
+        CarrierOrder::Check { .. } => OrderKind::Check,
         CarrierOrder::Hold { held, .. } => OrderKind::Hold { held: *held },
         CarrierOrder::End { .. } | CarrierOrder::Redirect { .. } => OrderKind::Change,
     };

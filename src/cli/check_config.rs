@@ -1,6 +1,6 @@
 //! `eml check-config` and `eml config …`.
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::{self, Loaded};
 use crate::store;
 
@@ -49,22 +49,26 @@ pub(super) async fn run(arguments: &Arguments, loaded: Result<Loaded, Failure>) 
     if arguments.deny_warnings && !warnings.is_empty() {
         return Err(Failure::config(&[]));
     }
-    println!("configuration is good");
+    output::line(format_args!("configuration is good"));
     Ok(())
 }
 
 pub(super) fn show(show: &Show, loaded: Result<Loaded, Failure>) -> Result<(), Failure> {
     match show {
-        Show::Default => print!("{}", config::DEFAULTS),
+        Show::Default => output::line(config::DEFAULTS.trim_end()),
         Show::Env => {
             for (key, (value, _)) in loaded?.values {
-                println!("{}={}", config::variable_of(&key), plain(&key, &value));
+                output::line(format_args!("{}={}", config::variable_of(&key), plain(&key, &value)));
             }
         }
         Show::Show { origin } => {
             for (key, (value, from)) in loaded?.values {
                 let value = plain(&key, &value);
-                if *origin { println!("{key} = {value}    # {from}") } else { println!("{key} = {value}") }
+                if *origin {
+                    output::line(format_args!("{key} = {value}    # {from}"))
+                } else {
+                    output::line(format_args!("{key} = {value}"))
+                }
             }
         }
     }

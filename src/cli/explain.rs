@@ -1,6 +1,6 @@
 //! `eml explain` and `eml version`.
 
-use super::Failure;
+use super::{Failure, output};
 use crate::domain::catalogue;
 
 /// What to explain.
@@ -22,15 +22,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let entry = catalogue::find(&arguments.code).ok_or_else(|| {
         Failure::failed(format!("there is no code {}; codes look like EML-1014", arguments.code))
     })?;
-    println!("{}: {}\n\n{}\n\nWhat to do: {}", entry.code, entry.title, entry.what, entry.fix);
+    output::line(format_args!(
+        "{}: {}\n\n{}\n\nWhat to do: {}",
+        entry.code, entry.title, entry.what, entry.fix
+    ));
     Ok(())
 }
 
 pub(super) fn version(arguments: &Version) {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), option_env!("EML_COMMIT").unwrap_or("unknown"));
     if arguments.json {
-        println!("{}", serde_json::json!({ "version": version, "commit": commit }));
+        output::line(serde_json::json!({ "version": version, "commit": commit }));
     } else {
-        println!("eml {version} ({commit})");
+        output::line(format_args!("eml {version} ({commit})"));
     }
 }

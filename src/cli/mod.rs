@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod failure;
 mod loadgen;
+mod output;
 mod sample;
 mod serve;
 mod simulated;
@@ -105,7 +106,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::User(command) => user::run(command, load(None)?.settings).await,
         Command::Openapi => {
             let document = crate::edge::openapi().to_pretty_json();
-            println!("{}", document.map_err(|error| Failure::failed(error.to_string()))?);
+            output::line(document.map_err(|error| Failure::failed(error.to_string()))?);
             Ok(())
         }
         Command::Explain(arguments) => explain::run(&arguments),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::Settings;
 use crate::domain::directory::{Role, User};
 use crate::domain::id::UserId;
@@ -41,7 +41,7 @@ pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Fail
     let stores = store::open(&settings.store_url()).await?;
     let user = new_user(&login, password, role, settings.auth.bcrypt_cost)?;
     insert(&*stores.records, &user).await?;
-    println!("{}", user.id);
+    output::line(user.id);
     Ok(())
 }
 

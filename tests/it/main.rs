@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod corpus;
 mod history_contract;
 mod journal_contract;
+mod one_call;
 mod records_contract;
 mod samples;
 mod sqlite_file;
+mod support;

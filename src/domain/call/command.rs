@@ -246,7 +246,7 @@ pub enum OrderResult {
     },
     /// No clear answer: it may or may not have been done.
     InDoubt,
-    /// A search found no such leg.
+    /// There is no such leg, or it is over.
     NotFound,
 }
 
@@ -372,6 +372,8 @@ pub enum OrderKind {
     Place,
     /// A search for a leg whose placing is in doubt.
     Find,
+    /// A look at a leg that should live.
+    Check,
     /// A hold or its end.
     Hold {
         /// On hold or back.
@@ -435,6 +437,11 @@ pub enum CarrierOrder {
         from: Address,
         /// When it was placed.
         placed_at: Timestamp,
+    },
+    /// Look whether a leg still lives; `NotFound` when it does not.
+    Check {
+        /// The provider's id of the leg.
+        provider_id: Box<str>,
     },
     /// End a leg; `answered` tells which way the provider wants it done.
     End {

@@ -388,6 +388,11 @@ impl Draft {
     fn ordered(mut self, leg_id: LegId, kind: OrderKind, result: super::OrderResult) -> Decision<Call> {
         match kind {
             OrderKind::Place | OrderKind::Find => self.placed(leg_id, kind, result),
+            OrderKind::Check => {
+                if result == super::OrderResult::NotFound {
+                    self.move_leg(leg_id, LegStatus::Ended, Some(super::LegEnd::Normal), None);
+                }
+            }
             OrderKind::Hold { held } => self.hold_result(held, &result),
             OrderKind::Change => {}
         }

@@ -222,6 +222,7 @@ impl Call {
     #[must_use]
     pub fn resumed(&self, now: Timestamp) -> Vec<CallEffect> {
         let mut draft = Draft::of(self, now);
+        draft.check_legs();
         match self.phase.clone() {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
             Phase::Placing => draft.look_for_unnamed(),
@@ -242,6 +243,16 @@ impl Call {
 }
 
 impl Draft {
+    /// Callbacks may have been missed while nobody listened: the provider knows which legs live.
+    fn check_legs(&mut self) {
+        let is_over = matches!(self.call.phase, Phase::Vacant | Phase::WrapUp { .. } | Phase::Ended);
+        let legs = self.call.legs.iter().filter(|leg| leg.status < LegStatus::Ended && !is_over);
+        let named: Vec<_> = legs.filter_map(|leg| Some((leg.id, leg.provider_id.clone()?))).collect();
+        for (leg_id, provider_id) in named {
+            self.order(leg_id, CarrierOrder::Check { provider_id });
+        }
+    }
+
     /// A leg that was wanted when the program stopped may or may not have been placed.
     fn look_for_unnamed(&mut self) {
         let unnamed: Vec<_> = self

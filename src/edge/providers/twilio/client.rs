@@ -269,6 +269,24 @@ impl TwilioClient {
         OrderResult::InDoubt
     }
 
+    /// Whether a leg still lives.
+    async fn check(&self, provider_id: &str) -> OrderResult {
+        #[derive(Deserialize)]
+        struct Status {
+            status: String,
+        }
+        match self.send_change(|| self.http.get(self.url(&format!("Calls/{provider_id}")))).await {
+            Answer::Done(body) => match serde_json::from_str::<Status>(&body) {
+                Ok(call) if is_living(&call.status) => OrderResult::Done { provider_id: None },
+                Ok(_) => OrderResult::NotFound,
+                Err(_) => OrderResult::InDoubt,
+            },
+            Answer::Refused(404 | UNKNOWN) => OrderResult::NotFound,
+            Answer::Refused(code) => OrderResult::Refused { code },
+            Answer::Unsent | Answer::Unknown => OrderResult::InDoubt,
+        }
+    }
+
     async fn end(&self, provider_id: &str, answered: bool) -> OrderResult {
         let resource = format!("Calls/{provider_id}");
         let status = |word: &str| vec![("Status", word.to_owned())];
@@ -313,11 +331,15 @@ impl TwilioClient {
 impl ListedCall {
     /// Whether this may be the leg that was placed: it lives, and is not older.
     fn may_be(&self, earliest: Timestamp) -> bool {
-        let lives = matches!(self.status.as_str(), "queued" | "initiated" | "ringing" | "in-progress");
+        let lives = is_living(&self.status);
         let told = self.start_time.as_ref().or(self.date_created.as_ref());
         let since = told.and_then(|text| Timestamp::from_rfc2822(text));
         lives && since.is_none_or(|since| since >= earliest)
     }
+}
+
+fn is_living(status: &str) -> bool {
+    matches!(status, "queued" | "initiated" | "ringing" | "in-progress")
 }
 
 async fn pause(attempt: usize) {
@@ -333,6 +355,7 @@ impl Carrier for TwilioClient {
                 ("place", self.place(form).await)
             }
             CarrierOrder::Find { to, from, placed_at } => ("find", self.find(&to, &from, placed_at).await),
+            CarrierOrder::Check { provider_id } => ("check", self.check(&provider_id).await),
             CarrierOrder::End { provider_id, answered } => ("end", self.end(&provider_id, answered).await),
             CarrierOrder::Hold { provider_id, room, held } => {
                 let mut form = vec![("Hold", held.to_string())];

@@ -1,0 +1,9 @@
+//! A house to test in: a whole node, its provider, its desks.
+
+mod desk;
+mod house;
+mod twilio;
+
+pub use desk::Desk;
+pub use house::{House, HouseSettings, NUMBER, PUBLIC, TOKEN, form};
+pub use twilio::{FakeTwilio, Received};
