@@ -90,7 +90,16 @@ impl Engine {
                 news.await;
             }
         });
-        assert!(waited.await.is_ok(), "never saw {what}; got {:#?}", self.got.lock().unwrap());
+        assert!(
+            waited.await.is_ok(),
+            "never saw {what}; got {:#?}",
+            self.got
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|got| (&got.path, got.field("CallStatus").to_owned() + got.field("StatusCallbackEvent")))
+                .collect::<Vec<_>>()
+        );
     }
 
     fn all_signatures_were_right(&self) {
