@@ -14,7 +14,7 @@ use super::media::music;
 use super::script::{Flow, Page, answer};
 use super::stats::count;
 use super::switch::Switch;
-use super::twiml::{Conference, Dial, Noun};
+use super::twiml::{Conference, Dial, Link, Noun};
 use super::webhooks::Form;
 
 /// Carries a `Dial` out; its action decides what follows, or the next verb when it has none.
@@ -42,11 +42,17 @@ async fn confer(
     asked: &Conference,
     limit: Duration,
 ) -> Option<Form> {
-    let (room, seat) = switch.enter_room(leg, asked)?;
+    let absolute = |link: &Option<Link>| link.as_ref().map(|link| page.absolute(link));
+    let here = Conference {
+        callback: absolute(&asked.callback),
+        recording_callback: absolute(&asked.recording_callback),
+        wait: absolute(&asked.wait),
+        ..asked.clone()
+    };
+    let (room, seat) = switch.enter_room(leg, &here)?;
     let mut fields = Form::new();
     put(&mut fields, "ConferenceSid", room.sid.as_str());
     put(&mut fields, "FriendlyName", room.name.as_str());
-    let wait = asked.wait.as_ref().map(|link| page.absolute(link));
     let stay = async {
         let mut stage = seat.stage();
         loop {
@@ -54,7 +60,7 @@ async fn confer(
             let hears = match now {
                 Stage::Out => return,
                 Stage::Talking => None,
-                Stage::Waiting => wait.clone(),
+                Stage::Waiting => here.wait.clone(),
                 Stage::Held => seat.marks().hold_music.clone().map(|link| page.absolute(&link)),
             };
             let played = async {

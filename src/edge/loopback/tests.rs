@@ -90,7 +90,16 @@ impl Engine {
                 news.await;
             }
         });
-        assert!(waited.await.is_ok(), "never saw {what}; got {:#?}", self.got.lock().unwrap());
+        assert!(
+            waited.await.is_ok(),
+            "never saw {what}; got {:#?}",
+            self.got
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|got| (&got.path, got.field("CallStatus").to_owned() + got.field("StatusCallbackEvent")))
+                .collect::<Vec<_>>()
+        );
     }
 
     fn all_signatures_were_right(&self) {
@@ -161,8 +170,9 @@ impl World {
         Self { engine, carrier, client: reqwest::Client::new() }
     }
 
-    fn place(&self, plan: CallPlan) -> String {
-        self.carrier.place_call(CallPlan { from: CALLER.into(), to: NUMBER.into(), ..plan }).unwrap()
+    fn place(&self, mut plan: CallPlan) -> String {
+        (plan.from, plan.to) = (CALLER.to_owned(), NUMBER.to_owned());
+        self.carrier.place_call(plan).unwrap()
     }
 
     async fn rest(&self, method: Method, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
