@@ -25,6 +25,7 @@ impl Draft {
         }
         if !is_repeated {
             self.take_news(leg_id, &news, occurred_at);
+            self.correct();
         }
         let document = self.answer_to(leg_id, &news);
         self.document(document)
@@ -149,7 +150,6 @@ impl Draft {
         } else if status == LegStatus::Connected && role != LegRole::Customer {
             self.partner_answered(leg_id);
         }
-        self.correct();
     }
 
     fn leg_moved(&mut self, leg_id: LegId, role: LegRole, status: LegStatus) {
@@ -183,7 +183,6 @@ impl Draft {
             waited.filter(|waited| self.call.waited_reported.is_none_or(|known| known < *waited))
         {
             self.note(CallFact::WaitReported { waited });
-            self.correct();
         }
         if let (true, Some(leg_id)) = (hung_up, leg_id) {
             self.move_leg(leg_id, LegStatus::Ended, Some(LegEnd::Normal), None);

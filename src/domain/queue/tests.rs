@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, Strategy as Generator, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::*;
 use crate::domain::address::Address;
@@ -159,7 +159,7 @@ enum Step {
     Refuse,
 }
 
-fn steps() -> impl Strategy2 {
+fn steps() -> impl Generator<Value = Vec<Step>> {
     proptest::collection::vec(
         prop_oneof![
             (0..12_u32, 0..3_i32, 0..4_u8).prop_map(|(n, p, s)| Step::Enter(n, p, s)),
@@ -173,10 +173,6 @@ fn steps() -> impl Strategy2 {
         0..60,
     )
 }
-
-use proptest::strategy::Strategy as ProptestStrategy;
-trait Strategy2: ProptestStrategy<Value = Vec<Step>> {}
-impl<T: ProptestStrategy<Value = Vec<Step>>> Strategy2 for T {}
 
 /// What the index should do, the slow way.
 #[derive(Default)]
