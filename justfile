@@ -1,0 +1,36 @@
+# Each recipe is one plain command; `.ci/run` is everything.
+
+# Everything that CI asks for.
+check:
+    ./.ci/run
+
+# All tests, with what they need; arguments go to the test runner.
+test *args:
+    ./scripts/test {{ args }}
+
+fmt:
+    cargo fmt
+
+clippy:
+    cargo clippy --all-targets -- -D warnings
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+deny:
+    cargo deny check bans licenses sources
+
+# The figures of docs/benchmarks.md.
+bench:
+    cargo bench --bench figures
+
+demo:
+    cargo run --release -- demo
+
+# The long walk over the machines.
+walks:
+    EML_WALKS=100000 cargo test --release --test it walks
+
+# The kill test.
+kills:
+    EML_KILLS=20 cargo test --release --test it kill_nine
