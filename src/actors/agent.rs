@@ -34,7 +34,7 @@ pub struct AgentEvent {
 }
 
 /// Opens a socket on a session.
-pub struct Attach {
+pub(super) struct Attach {
     /// The socket.
     pub socket_id: SocketId,
     /// Where events go; bounded. When it is full the socket is given up.
@@ -59,7 +59,7 @@ pub struct Attached {
 }
 
 /// Messages about a session's sockets.
-pub enum SocketMessage {
+pub(super) enum SocketMessage {
     /// Open one.
     Attach(Box<Attach>),
     /// Forget one whose connection is gone.
@@ -68,7 +68,7 @@ pub enum SocketMessage {
 
 /// The sockets of a session and the events they may ask for again.
 #[derive(Default)]
-pub struct Sockets {
+pub(super) struct Sockets {
     open: Vec<(SocketId, mpsc::Sender<Arc<AgentEvent>>)>,
     recent: VecDeque<Arc<AgentEvent>>,
 }

@@ -10,7 +10,7 @@ use crate::domain::id::{CallId, LegId};
 use crate::domain::record::{EntityRef, FactRecord};
 
 /// Calls have nothing beside their state.
-pub enum NoSideMessage {}
+pub(super) enum NoSideMessage {}
 
 impl Host for Call {
     type Side = ();

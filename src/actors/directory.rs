@@ -10,7 +10,7 @@ use crate::store::records::{RecordKind, Records};
 ///
 /// # Errors
 /// When the store cannot be read, or holds what this version does not understand.
-pub async fn read(records: &dyn Records) -> Result<Directory, StoreError> {
+pub(super) async fn read(records: &dyn Records) -> Result<Directory, StoreError> {
     let agents: Vec<Agent> = all(records, RecordKind::Agent).await?;
     let queues: Vec<Queue> = all(records, RecordKind::Queue).await?;
     let skills: Vec<Skill> = all(records, RecordKind::Skill).await?;

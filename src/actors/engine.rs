@@ -206,6 +206,12 @@ impl Engine {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn shard_ref(&self, number: u16) -> Option<super::shard::ShardRef> {
+        let shards = self.0.shards.read().unwrap_or_else(PoisonError::into_inner);
+        shards.get(usize::from(number)).cloned().flatten().map(super::shard::ShardRef::new)
+    }
+
     pub(super) fn tell_queue(&self, id: QueueId, message: QueueMessage) {
         match self.0.queues.get(&id) {
             Some(queue) => {

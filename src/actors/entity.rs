@@ -27,7 +27,7 @@ const RETRY: Millis = Millis::from_secs(15);
 const STORE_RETRY: Millis = Millis(250);
 
 /// What a machine needs around it to live as an actor.
-pub trait Host: Machine {
+pub(super) trait Host: Machine {
     /// Things of this process that belong to the machine but are not its state: open sockets.
     type Side: Send + 'static;
     /// Messages about those.
@@ -50,10 +50,10 @@ pub trait Host: Machine {
 }
 
 /// The answer to a question.
-pub type Answer<H> = Result<<H as Machine>::Reply, AskError<<H as Machine>::Refusal>>;
+pub(super) type Answer<H> = Result<<H as Machine>::Reply, AskError<<H as Machine>::Refusal>>;
 
 /// What an entity actor is sent.
-pub enum EntityMessage<H: Host> {
+pub(super) enum EntityMessage<H: Host> {
     /// A command whose answer somebody waits for.
     Ask {
         /// The command.
@@ -90,7 +90,7 @@ pub(super) struct Args {
 }
 
 /// What it holds.
-pub struct EntityState<H: Host> {
+pub(super) struct EntityState<H: Host> {
     id: EntityRef,
     shard: ShardRef,
     engine: Engine,
@@ -142,13 +142,13 @@ impl<H: Host> Actor for EntityActor<H> {
 impl<H: Host> EntityState<H> {
     /// The engine it lives in.
     #[must_use]
-    pub fn engine(&self) -> &Engine {
+    pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
 
     /// Its id.
     #[must_use]
-    pub fn id(&self) -> EntityRef {
+    pub(super) fn id(&self) -> EntityRef {
         self.id
     }
 
@@ -183,7 +183,7 @@ impl<H: Host> EntityState<H> {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn machine(&mut self) -> Result<&H, StoreError> {
+    pub(super) async fn machine(&mut self) -> Result<&H, StoreError> {
         self.load().await?;
         self.machine.as_ref().ok_or(StoreError::Unavailable(String::new()))
     }
@@ -193,7 +193,7 @@ impl<H: Host> EntityState<H> {
     /// # Errors
     /// When the actor must start again from the journal: somebody else wrote its entity, or it is
     /// not known whether its facts were stored.
-    pub async fn step(&mut self, command: H::Command) -> Result<Answer<H>, ActorProcessingErr> {
+    pub(super) async fn step(&mut self, command: H::Command) -> Result<Answer<H>, ActorProcessingErr> {
         if let Err(error) = self.load().await {
             return Ok(Err(AskError::Store(error)));
         }

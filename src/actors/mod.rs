@@ -12,6 +12,8 @@ pub mod ports;
 mod queue;
 mod root;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use agent::{AgentEvent, Attached};

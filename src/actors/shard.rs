@@ -64,9 +64,13 @@ pub(super) enum Bookkeeping {
 
 /// The way to a shard, for its children.
 #[derive(Clone)]
-pub struct ShardRef(ActorRef<ShardMessage>);
+pub(super) struct ShardRef(ActorRef<ShardMessage>);
 
 impl ShardRef {
+    pub(super) const fn new(shard: ActorRef<ShardMessage>) -> Self {
+        Self(shard)
+    }
+
     pub(super) fn note(&self, note: Bookkeeping) {
         let _ = self.0.cast(ShardMessage::Note(note));
     }
@@ -124,11 +128,11 @@ impl Actor for Shard {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ShardMessage::Call(id, message) => {
-                let shard = ShardRef(me.clone());
+                let shard = ShardRef::new(me.clone());
                 state.calls.deliver(id, message, (&shard, me.get_cell()), &state.engine).await;
             }
             ShardMessage::Agent(id, message) => {
-                let shard = ShardRef(me.clone());
+                let shard = ShardRef::new(me.clone());
                 state.agents.deliver(id, message, (&shard, me.get_cell()), &state.engine).await;
             }
             ShardMessage::Note(Bookkeeping::Arm { id, at }) => state.arm(id, at, &me),

@@ -20,9 +20,9 @@ use crate::store::StoreError;
 use crate::store::records::{RecordKind, Records, StoredRecord};
 
 /// Name of the file with what the demo made.
-pub const SAMPLE_FILE: &str = "demo.json";
+pub(super) const SAMPLE_FILE: &str = "demo.json";
 /// Numbers that lead into the sample queues, in the range reserved for fiction.
-pub const NUMBERS: [&str; 2] = ["+12025550100", "+12025550101"];
+pub(super) const NUMBERS: [&str; 2] = ["+12025550100", "+12025550101"];
 /// Names of the first agents; further ones are numbered.
 const NAMES: [&str; 8] = ["ana", "ben", "cho", "dee", "eli", "fay", "gus", "hal"];
 

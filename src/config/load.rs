@@ -276,7 +276,7 @@ pub fn variable_of(key: &str) -> String {
 
 /// The variable whose value a `…_FILE` variable's file holds.
 #[must_use]
-pub fn from_file(name: &str) -> Option<&str> {
+pub(super) fn from_file(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX).and(name.strip_suffix(FROM_FILE))
 }
 

@@ -24,7 +24,7 @@ const LONGEST_NOTE: usize = 4_000;
 /// A call to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct StartCall {
+pub(super) struct StartCall {
     /// Whom to call: `+E.164`, `client:NAME` or `sip:ADDRESS`.
     to: String,
     /// The number shown to the customer; the provider's first number when absent.
@@ -147,7 +147,7 @@ fn speaking_agent(
 #[utoipa::path(post, path = "/calls/start", tag = "calls", request_body = StartCall, responses(
     (status = 202, body = CallSummary), (status = 422, description = "a value is not acceptable"),
 ))]
-pub async fn start_call(
+pub(super) async fn start_call(
     State(state): State<EdgeState>,
     caller: Caller,
     Json(request): Json<StartCall>,
@@ -174,7 +174,7 @@ async fn control(
 
 /// Puts the customer on hold.
 #[utoipa::path(post, path = "/calls/{id}/hold", tag = "calls", params(("id" = String, Path)), responses((status = 200, body = CallSummary)))]
-pub async fn hold(
+pub(super) async fn hold(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<CallId>,
@@ -184,7 +184,7 @@ pub async fn hold(
 
 /// Takes the customer back.
 #[utoipa::path(post, path = "/calls/{id}/resume", tag = "calls", params(("id" = String, Path)), responses((status = 200, body = CallSummary)))]
-pub async fn resume(
+pub(super) async fn resume(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<CallId>,
@@ -194,7 +194,7 @@ pub async fn resume(
 
 /// Ends the call.
 #[utoipa::path(post, path = "/calls/{id}/hangup", tag = "calls", params(("id" = String, Path)), responses((status = 200, body = CallSummary)))]
-pub async fn hangup(
+pub(super) async fn hangup(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<CallId>,
@@ -205,7 +205,7 @@ pub async fn hangup(
 /// What a call was about.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DispositionRequest {
+pub(super) struct DispositionRequest {
     /// The chosen disposition.
     #[schema(value_type = Option<String>)]
     disposition_id: Option<DispositionId>,
@@ -215,7 +215,7 @@ pub struct DispositionRequest {
 
 /// Notes what the call was about.
 #[utoipa::path(post, path = "/calls/{id}/disposition", tag = "calls", params(("id" = String, Path)), request_body = DispositionRequest, responses((status = 200, body = CallSummary)))]
-pub async fn dispose(
+pub(super) async fn dispose(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<CallId>,

@@ -13,7 +13,7 @@ use crate::domain::catalogue;
 
 /// How the node is, part by part.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(super) struct Health {
     /// `ok`, `degraded` or `draining`.
     status: &'static str,
     /// Name of the node.
@@ -50,13 +50,13 @@ async fn look(state: &EdgeState) -> Health {
 
 /// How the node is, part by part.
 #[utoipa::path(get, path = "/health", tag = "operations", security(()), responses((status = 200, body = Health)))]
-pub async fn health(State(state): State<EdgeState>) -> axum::Json<Health> {
+pub(super) async fn health(State(state): State<EdgeState>) -> axum::Json<Health> {
     axum::Json(look(&state).await)
 }
 
 /// Whether the program runs; never asks the stores.
 #[utoipa::path(get, path = "/health/live", tag = "operations", security(()), responses((status = 200, description = "it runs")))]
-pub async fn live() -> &'static str {
+pub(super) async fn live() -> &'static str {
     "ok"
 }
 
@@ -64,7 +64,7 @@ pub async fn live() -> &'static str {
 #[utoipa::path(get, path = "/health/ready", tag = "operations", security(()), responses(
     (status = 200, body = Health), (status = 503, description = "store not reachable, or being stopped"),
 ))]
-pub async fn ready(State(state): State<EdgeState>) -> Response {
+pub(super) async fn ready(State(state): State<EdgeState>) -> Response {
     let health = look(&state).await;
     let status = if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(health)).into_response()
@@ -72,7 +72,7 @@ pub async fn ready(State(state): State<EdgeState>) -> Response {
 
 /// What this program is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Version {
+pub(super) struct Version {
     /// Its version.
     version: &'static str,
     /// The commit it was built from.
@@ -81,7 +81,7 @@ pub struct Version {
 
 /// What this program is.
 #[utoipa::path(get, path = "/version", tag = "operations", security(()), responses((status = 200, body = Version)))]
-pub async fn version() -> axum::Json<Version> {
+pub(super) async fn version() -> axum::Json<Version> {
     axum::Json(Version {
         version: env!("CARGO_PKG_VERSION"),
         commit: option_env!("EML_COMMIT").unwrap_or("unknown"),
@@ -90,7 +90,7 @@ pub async fn version() -> axum::Json<Version> {
 
 /// What an error code means and what to do about it.
 #[utoipa::path(get, path = "/problems/{slug}", tag = "operations", security(()), params(("slug" = String, Path)), responses((status = 200, description = "a page")))]
-pub async fn problem(Path(slug): Path<String>) -> Result<Html<String>, ApiError> {
+pub(super) async fn problem(Path(slug): Path<String>) -> Result<Html<String>, ApiError> {
     let entry = catalogue::find_slug(&slug).ok_or(ApiError::new(Code::NotFound))?;
     Ok(Html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code} {title}</title>\
@@ -105,6 +105,6 @@ pub async fn problem(Path(slug): Path<String>) -> Result<Html<String>, ApiError>
 
 /// Where to go from here.
 #[utoipa::path(get, path = "/", tag = "operations", security(()), responses((status = 200, description = "a page")))]
-pub async fn index() -> Html<&'static str> {
+pub(super) async fn index() -> Html<&'static str> {
     Html(include_str!("index.html"))
 }

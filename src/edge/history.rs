@@ -24,7 +24,7 @@ const TIMELINE: usize = 500;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub struct HistoryQuery {
+pub(super) struct HistoryQuery {
     /// Who started the call.
     from: Option<String>,
     /// Who was called.
@@ -102,7 +102,7 @@ impl HistoryQuery {
 
 /// Calls, newest first.
 #[utoipa::path(get, path = "/calls/history", tag = "calls", params(HistoryQuery), responses((status = 200, body = List<CallSummary>)))]
-pub async fn history(
+pub(super) async fn history(
     State(state): State<EdgeState>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, ApiError> {
@@ -112,7 +112,7 @@ pub async fn history(
 
 /// Calls that are not over.
 #[utoipa::path(get, path = "/calls/active", tag = "calls", params(HistoryQuery), responses((status = 200, body = List<CallSummary>)))]
-pub async fn active(
+pub(super) async fn active(
     State(state): State<EdgeState>,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, ApiError> {
@@ -192,7 +192,7 @@ fn cell(text: &str) -> String {
 
 /// One call.
 #[utoipa::path(get, path = "/calls/{id}", tag = "calls", params(("id" = String, Path)), responses((status = 200, body = CallSummary)))]
-pub async fn show(
+pub(super) async fn show(
     State(state): State<EdgeState>,
     Path(id): Path<CallId>,
 ) -> Result<axum::Json<CallSummary>, ApiError> {
@@ -204,7 +204,7 @@ pub async fn show(
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-pub struct TimelineQuery {
+pub(super) struct TimelineQuery {
     /// The sequence behind which it begins.
     after: u64,
     /// Facts of a page, 500 at most.
@@ -213,7 +213,7 @@ pub struct TimelineQuery {
 
 /// One fact of a call.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct TimelineRow {
+pub(super) struct TimelineRow {
     /// The fact's id.
     #[schema(value_type = String)]
     id: FactId,
@@ -232,7 +232,7 @@ pub struct TimelineRow {
 
 /// Everything that happened to a call.
 #[utoipa::path(get, path = "/calls/{id}/timeline", tag = "calls", params(("id" = String, Path), TimelineQuery), responses((status = 200, body = List<TimelineRow>)))]
-pub async fn timeline(
+pub(super) async fn timeline(
     State(state): State<EdgeState>,
     Path(id): Path<CallId>,
     Query(TimelineQuery { after, limit }): Query<TimelineQuery>,

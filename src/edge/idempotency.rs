@@ -20,7 +20,7 @@ const LONGEST: usize = 256 * 1024;
 const LONGEST_KEY: usize = 255;
 
 /// Answers a repeated request from memory.
-pub async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
+pub(super) async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
     match key {
         Some(key) if request.method() == Method::POST => {

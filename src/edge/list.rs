@@ -17,7 +17,7 @@ const MOST: usize = 200;
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct List<T> {
+pub(super) struct List<T> {
     /// The rows.
     pub data: Vec<T>,
     /// Where the next page begins.
@@ -26,7 +26,7 @@ pub struct List<T> {
 
 /// Where the next page begins.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Page {
+pub(super) struct Page {
     /// For the parameter `cursor`; absent on the last page.
     pub next_cursor: Option<String>,
     /// Whether there is another page.
@@ -39,7 +39,7 @@ pub struct Page {
 impl Page {
     /// Everything is on this page.
     #[must_use]
-    pub const fn whole() -> Self {
+    pub(super) const fn whole() -> Self {
         Self { next_cursor: None, has_more: false, count: None }
     }
 }
@@ -48,7 +48,7 @@ impl Page {
 ///
 /// # Errors
 /// When none or more than 200 are asked.
-pub fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
     match asked {
         None => Ok(USUAL),
         Some(limit) if (1..=MOST).contains(&limit) => Ok(limit),
@@ -64,7 +64,7 @@ struct Place {
 
 /// Writes a cursor.
 #[must_use]
-pub fn cursor(place: CallCursor) -> String {
+pub(super) fn cursor(place: CallCursor) -> String {
     let place = Place { t: place.started_at, i: place.id };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&place).unwrap_or_default())
 }
@@ -73,7 +73,7 @@ pub fn cursor(place: CallCursor) -> String {
 ///
 /// # Errors
 /// When it is not one of ours.
-pub fn read_cursor(text: &str) -> Result<CallCursor, ApiError> {
+pub(super) fn read_cursor(text: &str) -> Result<CallCursor, ApiError> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok();
     let place: Option<Place> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     place.map(|Place { t, i }| CallCursor { started_at: t, id: i }).ok_or(ApiError::new(Code::BadCursor))

@@ -48,7 +48,7 @@ impl<T: DeserializeOwned> FromRequest<EdgeState> for Json<T> {
 ///
 /// # Errors
 /// When it is too long or breaks off.
-pub async fn body(request: Request, state: &EdgeState) -> Result<Bytes, ApiError> {
+pub(super) async fn body(request: Request, state: &EdgeState) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::BodyTooLarge),
         _ => ApiError::new(Code::MalformedBody).detail("body broke off"),
@@ -59,7 +59,7 @@ pub async fn body(request: Request, state: &EdgeState) -> Result<Bytes, ApiError
 ///
 /// # Errors
 /// When it is no JSON, or not of the expected shape.
-pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -93,7 +93,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 /// Query parameters.
 #[derive(Debug, Clone, Copy)]
-pub struct Query<T>(pub T);
+pub(super) struct Query<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequestParts<EdgeState> for Query<T> {
     type Rejection = ApiError;
@@ -108,7 +108,7 @@ impl<T: DeserializeOwned> FromRequestParts<EdgeState> for Query<T> {
 
 /// A path parameter.
 #[derive(Debug, Clone, Copy)]
-pub struct Path<T>(pub T);
+pub(super) struct Path<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<EdgeState> for Path<T> {
     type Rejection = ApiError;
@@ -121,7 +121,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<EdgeState> for Path<T> {
 }
 
 /// Wraps every request: id, address, span, figure, and the problem document's own fields.
-pub async fn observe(State(state): State<EdgeState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(state): State<EdgeState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let ip = client_ip(&state, &request);
@@ -177,7 +177,7 @@ async fn complete_problem(response: Response, id: &str, instance: &str) -> Respo
 }
 
 /// Lets a request through when its route has a row and the caller has what the row asks.
-pub async fn authorize(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
+pub(super) async fn authorize(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let access = route.and_then(|route| access(request.method(), route));
     let (mut parts, body) = request.into_parts();

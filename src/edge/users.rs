@@ -19,7 +19,7 @@ const SHORTEST_PASSWORD: usize = 8;
 
 /// A user as shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct UserView {
+pub(super) struct UserView {
     /// Its id.
     #[schema(value_type = String)]
     id: UserId,
@@ -46,7 +46,7 @@ impl UserView {
 /// A new user.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct NewUser {
+pub(super) struct NewUser {
     /// What it signs in with; unique, in any case.
     login: String,
     /// Its password, 8 characters to 72 bytes.
@@ -91,7 +91,7 @@ pub(super) async fn create(
 #[utoipa::path(post, path = "/users/register", tag = "users", request_body = NewUser, responses(
     (status = 201, body = UserView), (status = 409, description = "login is taken"),
 ))]
-pub async fn register(
+pub(super) async fn register(
     State(state): State<EdgeState>,
     Json(NewUser { login, password, name, role }): Json<NewUser>,
 ) -> Result<(StatusCode, axum::Json<UserView>), ApiError> {
@@ -101,7 +101,7 @@ pub async fn register(
 
 /// The caller's own user.
 #[utoipa::path(get, path = "/users/profile", tag = "users", responses((status = 200, body = UserView)))]
-pub async fn profile(
+pub(super) async fn profile(
     State(state): State<EdgeState>,
     caller: Caller,
 ) -> Result<axum::Json<UserView>, ApiError> {
@@ -113,7 +113,7 @@ pub async fn profile(
 
 /// Every user, by login.
 #[utoipa::path(get, path = "/users/list", tag = "users", responses((status = 200, body = List<UserView>)))]
-pub async fn list(State(state): State<EdgeState>) -> Result<axum::Json<List<UserView>>, ApiError> {
+pub(super) async fn list(State(state): State<EdgeState>) -> Result<axum::Json<List<UserView>>, ApiError> {
     let stored = state.engine.stores().records.all(RecordKind::User).await?;
     let directory = state.engine.directory();
     let users = stored.into_iter().filter_map(|record| serde_json::from_value::<User>(record.body).ok());

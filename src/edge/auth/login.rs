@@ -112,7 +112,7 @@ pub async fn login(
 #[utoipa::path(post, path = "/users/login", tag = "users", security(()), request_body = Credentials, responses(
     (status = 200, body = SignedIn), (status = 401, description = "login or password is wrong"),
 ))]
-pub async fn login_user(
+pub(crate) async fn login_user(
     state: State<EdgeState>,
     ip: Extension<ClientIp>,
     credentials: Json<Credentials>,

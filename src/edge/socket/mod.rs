@@ -2,7 +2,7 @@
 
 mod commands;
 mod connection;
-pub mod protocol;
+pub(super) mod protocol;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, State};

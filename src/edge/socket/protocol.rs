@@ -10,11 +10,11 @@ use crate::domain::id::SocketId;
 use crate::domain::time::Timestamp;
 
 /// The sub-protocol's name.
-pub const PROTOCOL: &str = "eml.v1.json";
+pub(crate) const PROTOCOL: &str = "eml.v1.json";
 
 /// A frame from a client.
 #[derive(Debug, Deserialize)]
-pub struct ClientFrame {
+pub(crate) struct ClientFrame {
     /// Chosen by the client; the reply repeats it. The same id twice gets the same reply.
     pub id: String,
     /// What is asked, as in `offer.accept`.
@@ -27,7 +27,7 @@ pub struct ClientFrame {
 
 /// The answer to a frame.
 #[derive(Debug, Serialize)]
-pub struct Reply<'a> {
+pub(crate) struct Reply<'a> {
     /// The id of the frame.
     pub re: &'a str,
     /// `ack` or `error`.
@@ -73,7 +73,7 @@ struct Hello<'a> {
 
 /// Writes an event of an agent session.
 #[must_use]
-pub fn event(event: &AgentEvent) -> String {
+pub(crate) fn event(event: &AgentEvent) -> String {
     let subject = subject(&event.data);
     let frame = EventFrame {
         kind: &event.kind,
@@ -87,7 +87,7 @@ pub fn event(event: &AgentEvent) -> String {
 
 /// Writes a frame outside the numbered events: figures of a queue, a notice of the node.
 #[must_use]
-pub fn notice(kind: &str, subject: Option<String>, data: &impl Serialize, now: Timestamp) -> String {
+pub(crate) fn notice(kind: &str, subject: Option<String>, data: &impl Serialize, now: Timestamp) -> String {
     let Ok(data) = serde_json::value::to_raw_value(data) else { return String::new() };
     let frame = EventFrame { kind, sequence: None, time: now, subject, data: &data };
     serde_json::to_string(&frame).unwrap_or_default()
@@ -95,7 +95,7 @@ pub fn notice(kind: &str, subject: Option<String>, data: &impl Serialize, now: T
 
 /// Writes the greeting. `resync` tells a client that it missed more than can be replayed.
 #[must_use]
-pub fn hello(
+pub(crate) fn hello(
     kind: &'static str,
     session_id: SocketId,
     resumed: bool,

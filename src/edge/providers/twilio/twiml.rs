@@ -6,7 +6,7 @@ use quick_xml::escape::escape;
 
 /// One element with its attributes and children, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
+pub(super) struct Element {
     name: &'static str,
     attributes: Vec<(&'static str, Cow<'static, str>)>,
     children: Vec<Node>,
@@ -21,27 +21,27 @@ enum Node {
 impl Element {
     /// An empty element.
     #[must_use]
-    pub const fn new(name: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str) -> Self {
         Self { name, attributes: Vec::new(), children: Vec::new() }
     }
 
     /// The same with one more attribute.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.attributes.push((name, value.into()));
         self
     }
 
     /// The same with one more child.
     #[must_use]
-    pub fn child(mut self, child: Self) -> Self {
+    pub(super) fn child(mut self, child: Self) -> Self {
         self.children.push(Node::Element(child));
         self
     }
 
     /// The same with text.
     #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
+    pub(super) fn text(mut self, text: impl Into<String>) -> Self {
         self.children.push(Node::Text(text.into()));
         self
     }
@@ -76,7 +76,7 @@ impl Element {
 
 /// A whole document of these verbs.
 #[must_use]
-pub fn document(verbs: impl IntoIterator<Item = Element>) -> String {
+pub(super) fn document(verbs: impl IntoIterator<Item = Element>) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>");
     let response = verbs.into_iter().fold(Element::new("Response"), Element::child);
     response.write(&mut out);
