@@ -22,7 +22,7 @@ impl Host for Call {
         let call_id = CallId::from_uuid(id.id);
         match effect {
             CallEffect::Carrier { provider, leg_id, order } => {
-                order_carrier(engine, call_id, &provider, leg_id, order)
+                order_carrier(engine, call_id, &provider, leg_id, order);
             }
             CallEffect::EnterQueue(entry) => engine.tell_queue(entry.queue_id, QueueMessage::Enter(entry)),
             CallEffect::LeaveQueue { queue_id, .. } => {

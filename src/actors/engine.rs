@@ -1,6 +1,6 @@
 //! The handle that everything outside the actors uses, and that actors find each other by.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -383,7 +383,7 @@ impl Engine {
             }
             let left = old.map(|agent| agent.queue_ids.clone()).unwrap_or_default();
             for queue_id in left {
-                let gone = QueueMessage::Agent { agent_id, skills: Default::default(), readiness: None };
+                let gone = QueueMessage::Agent { agent_id, skills: BTreeMap::default(), readiness: None };
                 self.tell_queue(queue_id, gone);
             }
             self.announce(agent_id, readiness);

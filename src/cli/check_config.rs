@@ -65,9 +65,9 @@ pub(super) fn show(show: &Show, loaded: Result<Loaded, Failure>) -> Result<(), F
             for (key, (value, from)) in loaded?.values {
                 let value = plain(&key, &value);
                 if *origin {
-                    output::line(format_args!("{key} = {value}    # {from}"))
+                    output::line(format_args!("{key} = {value}    # {from}"));
                 } else {
-                    output::line(format_args!("{key} = {value}"))
+                    output::line(format_args!("{key} = {value}"));
                 }
             }
         }

@@ -36,7 +36,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How to show it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Address and port of API, WebSockets and webhooks.
+    /// Address and port of API, `WebSockets` and webhooks.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Option<String>,
     /// Calls that come in per minute; 0 = none by itself.

@@ -58,7 +58,7 @@ enum Command {
     /// Users.
     #[command(subcommand)]
     User(user::Command),
-    /// Prints the OpenAPI document.
+    /// Prints the `OpenAPI` document.
     Openapi,
     /// Explains an error code.
     Explain(explain::Arguments),

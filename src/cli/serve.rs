@@ -8,7 +8,7 @@ use crate::telemetry::logs;
 /// How to serve.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Arguments {
-    /// Address and port of API, WebSockets and webhooks.
+    /// Address and port of API, `WebSockets` and webhooks.
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) listen: Option<String>,
 }

@@ -120,7 +120,7 @@ impl Loading {
                     }
                 }
                 section if self.sections().any(|known| known == section) => {
-                    self.section(source, section, keys)
+                    self.section(source, section, keys);
                 }
                 _ => self.unknown_section(source, name),
             }

@@ -1,8 +1,8 @@
 //! Identifiers: one type per kind of thing, shown as a prefix and 26 base-32 characters.
 //!
-//! The text form follows the TypeID specification 0.3 (prefix, `_`, Crockford base 32 of a
-//! UUID in lower case). Fresh ids are UUIDv7, so they sort by time; ids of inbound calls are
-//! UUIDv5 of what the provider calls them, so two webhooks of one call meet in one actor.
+//! The text form follows the `TypeID` specification 0.3 (prefix, `_`, Crockford base 32 of a
+//! UUID in lower case). Fresh ids are `UUIDv7`, so they sort by time; ids of inbound calls are
+//! `UUIDv5` of what the provider calls them, so two webhooks of one call meet in one actor.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Characters of a 128-bit number in base 32.
 const TEXT_LENGTH: usize = 26;
-/// Name space of every id that is derived from a provider's own id (UUIDv5, RFC 9562).
+/// Name space of every id that is derived from a provider's own id (`UUIDv5`, RFC 9562).
 const PROVIDER_NAMESPACE: Uuid = Uuid::from_u128(0x6b1f_0d52_90c4_5f2e_8a77_3c51_e0aa_41d9);
 
 /// Why a text is not an id of the wanted kind.

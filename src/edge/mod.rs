@@ -1,4 +1,4 @@
-//! Where the outside world ends: HTTP, WebSockets, webhooks, providers.
+//! Where the outside world ends: HTTP, `WebSockets`, webhooks, providers.
 
 pub mod auth;
 mod calls;

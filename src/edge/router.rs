@@ -142,7 +142,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .merge(resources::routes())
 }
 
-/// The OpenAPI document of this program.
+/// The `OpenAPI` document of this program.
 #[must_use]
 pub fn openapi() -> Document {
     documented().split_for_parts().1

@@ -102,7 +102,8 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Collected::default();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
             if let Some(known) = span.extensions().get::<FormattedFields<N>>() {
                 fields
                     .0

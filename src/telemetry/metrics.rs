@@ -1,4 +1,4 @@
-//! Figures in OpenMetrics form. Labels are bounded; ids never are labels.
+//! Figures in `OpenMetrics` form. Labels are bounded; ids never are labels.
 //!
 //! Each family carries the label `service`: the one of the original five services it belongs to.
 
@@ -163,7 +163,7 @@ impl Metrics {
         Self(Arc::new(families))
     }
 
-    /// All figures as OpenMetrics text.
+    /// All figures as `OpenMetrics` text.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -22,7 +22,7 @@ impl Call {
                 }
             }
             CallFact::LegAdded { .. } | CallFact::LegNamed { .. } | CallFact::LegMoved { .. } => {
-                self.take_leg(fact, at)
+                self.take_leg(fact, at);
             }
             CallFact::LegInDoubt { leg_id } => self.change_leg(*leg_id, |leg| leg.in_doubt = true),
             CallFact::RoomNamed { room } => self.rooms.push(room.clone()),
@@ -178,7 +178,7 @@ impl Call {
         match fact {
             CallFact::Held => *held_since = Some(at),
             CallFact::Resumed => {
-                self.held = self.held + held_since.take().map_or(Millis(0), |since| at.since(since))
+                self.held = self.held + held_since.take().map_or(Millis(0), |since| at.since(since));
             }
             CallFact::Parted => *parted_at = Some(at),
             _ => {}

@@ -107,10 +107,20 @@ impl Draft {
                 }
             }
             (News::Document(Asked::Next { .. }), Some(leg_id)) => self.leg_asks_on(leg_id),
-            (News::Leg { .. } | News::Joined | News::HoldChanged { .. }, None)
-            | (News::Document(Asked::Answered | Asked::Next { .. }), None)
-            | (News::Left { .. }, _)
-            | (News::Room { .. } | News::Document(Asked::Wait | Asked::Hold) | News::Other, _) => {}
+            (
+                News::Leg { .. }
+                | News::Joined
+                | News::HoldChanged { .. }
+                | News::Document(Asked::Answered | Asked::Next { .. }),
+                None,
+            )
+            | (
+                News::Left { .. }
+                | News::Room { .. }
+                | News::Document(Asked::Wait | Asked::Hold)
+                | News::Other,
+                _,
+            ) => {}
         }
     }
 
@@ -164,9 +174,11 @@ impl Draft {
             (LegRole::Agent | LegRole::Observed, LegStatus::Connected) => self.partner_answered(leg_id),
             (LegRole::Agent, LegStatus::Ended) => self.agent_leg_ended(leg_id),
             (LegRole::Observed, LegStatus::Ended) => self.observed_ended(leg_id),
-            (LegRole::Customer, LegStatus::New | LegStatus::Dialing | LegStatus::Ringing)
-            | (LegRole::Agent, LegStatus::New | LegStatus::Dialing)
-            | (LegRole::Observed, LegStatus::New | LegStatus::Dialing | LegStatus::Ringing) => {}
+            (
+                LegRole::Customer | LegRole::Observed,
+                LegStatus::New | LegStatus::Dialing | LegStatus::Ringing,
+            )
+            | (LegRole::Agent, LegStatus::New | LegStatus::Dialing) => {}
         }
     }
 

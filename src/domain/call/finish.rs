@@ -133,7 +133,7 @@ impl Call {
             (Some(customer_end), Some(partner_end)) => {
                 let agent_first = match (customer_end.carrier, partner_end.carrier) {
                     (Some(customer), Some(partner)) => partner < customer,
-                    (Some(_), None) | (None, Some(_)) | (None, None) => partner_end.ours < customer_end.ours,
+                    (Some(_) | None, None) | (None, Some(_)) => partner_end.ours < customer_end.ours,
                 };
                 if agent_first { EndedBy::Agent } else { customer }
             }

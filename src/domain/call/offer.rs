@@ -142,7 +142,7 @@ impl Draft {
         match self.call.phase.clone() {
             Phase::Placing if !is_observed => self.place_customer(),
             Phase::Offered(offer) if offer.leg_id == Some(leg_id) => {
-                self.connect(Some(offer.agent_id), Some(leg_id))
+                self.connect(Some(offer.agent_id), Some(leg_id));
             }
             Phase::Offered(offer) if is_observed => {
                 self.release(&offer);

@@ -39,7 +39,7 @@ macro_rules! resource {
                 resource::create::<kinds::$kind>(&state, &document).await
             }
 
-            /// One of them, with its ETag.
+            /// One of them, with its `ETag`.
             #[utoipa::path(get, path = $item, tag = $tag, params(("id" = String, Path)), responses((status = 200, description = "it")))]
             pub(super) async fn show(
                 State(state): State<EdgeState>,
@@ -48,7 +48,7 @@ macro_rules! resource {
                 resource::show::<kinds::$kind>(&state, id.uuid()).await
             }
 
-            /// Changes fields of one; `If-Match` must carry its ETag.
+            /// Changes fields of one; `If-Match` must carry its `ETag`.
             #[utoipa::path(patch, path = $item, tag = $tag, params(("id" = String, Path)), request_body = Value, responses((status = 200, description = "as it is now"), (status = 412, description = "changed in the meantime")))]
             pub(super) async fn change(
                 State(state): State<EdgeState>,
@@ -59,7 +59,7 @@ macro_rules! resource {
                 resource::change::<kinds::$kind>(&state, id.uuid(), &headers, patch).await
             }
 
-            /// Removes one; `If-Match` must carry its ETag.
+            /// Removes one; `If-Match` must carry its `ETag`.
             #[utoipa::path(delete, path = $item, tag = $tag, params(("id" = String, Path)), responses((status = 204, description = "removed"), (status = 409, description = "still in use")))]
             pub(super) async fn remove(
                 State(state): State<EdgeState>,

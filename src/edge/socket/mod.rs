@@ -1,4 +1,4 @@
-//! WebSockets of agents and of those who watch.
+//! `WebSockets` of agents and of those who watch.
 
 mod commands;
 mod connection;
