@@ -7,3 +7,4 @@ mod journal_contract;
 mod records_contract;
 mod samples;
 mod sqlite_file;
+mod walks;

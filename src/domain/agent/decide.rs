@@ -41,7 +41,8 @@ impl Draft {
     }
 
     fn settled(&mut self, call_id: CallId, offer_id: OfferId, outcome: OfferOutcome) {
-        self.tell(call_id, CallCommand::OfferSettled { offer_id, outcome });
+        let agent_id = self.session.id;
+        self.tell(call_id, CallCommand::OfferSettled { offer_id, agent_id, outcome });
     }
 }
 
@@ -224,7 +225,9 @@ impl Draft {
         if let Some(Work::Offered(offer)) = known {
             return Ok(offer.deadline);
         }
-        if !self.session.readiness().ready || self.session.outcome_of(offer_id).is_some() {
+        // An agent who has this very call already cannot take it once more.
+        let has_it = self.session.work_on(call.id).is_some();
+        if has_it || !self.session.readiness().ready || self.session.outcome_of(offer_id).is_some() {
             return Err(AgentRefusal::NotReady);
         }
         let (deadline, call_id) = (self.now + ring, call.id);

@@ -335,6 +335,8 @@ pub enum CallCommand {
     OfferSettled {
         /// The offer.
         offer_id: OfferId,
+        /// To whom it was made.
+        agent_id: AgentId,
         /// How it ended.
         outcome: OfferOutcome,
     },

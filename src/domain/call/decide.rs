@@ -129,7 +129,9 @@ pub fn decide(call: &Call, command: CallCommand, now: Timestamp) -> Result<Decis
         CallCommand::Ordered { leg_id, kind, result } => Ok(draft.ordered(leg_id, kind, result)),
         // A vacant call has no offers; the session is told so and frees itself.
         CallCommand::Offer(made) => Ok(draft.offered(*made)),
-        CallCommand::OfferSettled { offer_id, outcome } => Ok(draft.offer_settled(offer_id, outcome)),
+        CallCommand::OfferSettled { offer_id, agent_id, outcome } => {
+            Ok(draft.offer_settled(offer_id, agent_id, outcome))
+        }
         CallCommand::Answered { agent_id, offer_id, view } => Ok(draft.agent_view(agent_id, offer_id, view)),
         CallCommand::QueueFull { queue_id } => Ok(queue_full(draft, queue_id)),
         CallCommand::Control { by, control } => control_call(draft, by, control),
@@ -195,9 +197,7 @@ fn dial(mut draft: Draft, request: DialRequest) -> Decision<Call> {
     });
     match agent {
         Some((agent_id, address)) => {
-            let call = Box::new(draft.call.brief());
-            let command = Box::new(AgentCommand::Engage { call, settings: None });
-            draft.effects.push(CallEffect::TellAgent { agent_id, command });
+            draft.engage();
             draft.place(LegRole::Agent, address, Some(agent_id));
         }
         None => draft.place(LegRole::Customer, to, None),
@@ -206,6 +206,15 @@ fn dial(mut draft: Draft, request: DialRequest) -> Decision<Call> {
 }
 
 impl Draft {
+    /// Tells the agent for whom this call is made that it is.
+    pub(super) fn engage(&mut self) {
+        if let Some((agent_id, _)) = self.call.wanted_agent {
+            let call = Box::new(self.call.brief());
+            let command = Box::new(AgentCommand::Engage { call, settings: None });
+            self.effects.push(CallEffect::TellAgent { agent_id, command });
+        }
+    }
+
     /// Puts the call into the queue of its routing, at the place its age gives it.
     pub(super) fn join_queue(&mut self) {
         let Some(queue_id) = self.call.routing.as_ref().map(|routing| routing.queue_id) else { return };
@@ -395,10 +404,11 @@ impl Draft {
     }
 
     fn hold_result(&mut self, held: bool, result: &super::OrderResult) {
-        let is_held = matches!(self.call.phase, Phase::Connected { held_since: Some(_), .. });
+        let Phase::Connected { held_since, parted_at: None } = self.call.phase else { return };
         let refused = matches!(result, super::OrderResult::Refused { .. } | super::OrderResult::NotFound);
-        if refused && held && is_held {
-            self.note_hold(false);
+        // What was noted when it was ordered did not happen.
+        if refused && held == held_since.is_some() {
+            self.note_hold(!held);
         }
     }
 }

@@ -222,14 +222,13 @@ impl Call {
     #[must_use]
     pub fn resumed(&self, now: Timestamp) -> Vec<CallEffect> {
         let mut draft = Draft::of(self, now);
+        draft.look_for_unnamed();
+        draft.end_unwanted();
         match self.phase.clone() {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
-            Phase::Placing => draft.look_for_unnamed(),
+            Phase::Placing => draft.engage(),
             Phase::Queued => draft.enter_queue(),
-            Phase::Offered(offer) => {
-                draft.look_for_unnamed();
-                draft.inquire(offer.agent_id, Some(offer.offer_id));
-            }
+            Phase::Offered(offer) => draft.inquire(offer.agent_id, Some(offer.offer_id)),
             Phase::Connected { .. } => {
                 if let Some(agent_id) = self.current_agent() {
                     draft.tell(agent_id, CallNews::Connected);
@@ -253,6 +252,15 @@ impl Draft {
             .collect();
         for leg_id in unnamed {
             self.look_for(leg_id);
+        }
+    }
+
+    /// The order to end a leg may have been lost after the reason for it was noted.
+    fn end_unwanted(&mut self) {
+        let ours = self.call.legs.iter().filter(|leg| leg.role != LegRole::Observed);
+        let legs: Vec<_> = ours.map(|leg| leg.id).filter(|leg_id| !self.wants(*leg_id)).collect();
+        for leg_id in legs {
+            self.end_leg(leg_id);
         }
     }
 }
