@@ -90,7 +90,7 @@ impl Machine for AgentSession {
                     });
                     continue;
                 }
-                Work::Engaged { call, offer_id, .. } => (call.id, *offer_id, AgentView::Engaged),
+                Work::Engaged { call, offer_id, stage, .. } => (call.id, *offer_id, stage.view()),
                 Work::WrapUp { call, until } => (call.id, None, AgentView::WrappingUp { until: *until }),
             };
             effects.push(AgentEffect::TellCall { call_id, command: answer(self.id, offer_id, view) });
@@ -171,7 +171,8 @@ impl Draft {
             AgentCommand::FromCall { call_id, news } => self.hear(call_id, news),
             AgentCommand::Inquire { call_id, offer_id } => {
                 let view = self.session.view_of(call_id, offer_id);
-                self.tell_view(call_id, offer_id, view);
+                let taken = self.session.work_on(call_id).and_then(Work::taken);
+                self.tell_view(call_id, taken.or(offer_id), view);
             }
             AgentCommand::CompleteWrapUp { call_id } => self.complete_wrap_up(call_id)?,
             AgentCommand::ExtendWrapUp { call_id, by } => self.extend_wrap_up(call_id, by)?,
@@ -389,7 +390,7 @@ impl Draft {
                 Work::Offered(offer) if offer.deadline <= now => self.time_out(offer.offer_id, call_id),
                 Work::WrapUp { until, .. } if until <= now => self.end_wrap_up(call_id),
                 // Told to the call, which answers if it is over or belongs to somebody else.
-                Work::Engaged { offer_id, .. } => self.tell_view(call_id, offer_id, AgentView::Engaged),
+                Work::Engaged { offer_id, stage, .. } => self.tell_view(call_id, offer_id, stage.view()),
                 Work::Offered(_) | Work::WrapUp { .. } => {}
             }
         }

@@ -302,7 +302,7 @@ impl AgentSession {
             Some(Work::Offered(offer)) if offer_id.is_none_or(|asked| asked == offer.offer_id) => {
                 AgentView::Ringing
             }
-            Some(Work::Engaged { .. }) => AgentView::Engaged,
+            Some(Work::Engaged { stage, .. }) => stage.view(),
             Some(Work::WrapUp { until, .. }) => AgentView::WrappingUp { until: *until },
             Some(Work::Offered(_)) | None => {
                 let known = self.settled.iter().find(|(settled, _)| Some(*settled) == offer_id);
@@ -403,9 +403,24 @@ impl Work {
             Self::Engaged { .. } | Self::WrapUp { .. } => false,
         }
     }
+
+    /// The offer by which the agent got the call.
+    #[must_use]
+    pub const fn taken(&self) -> Option<OfferId> {
+        match self {
+            Self::Engaged { offer_id, .. } => *offer_id,
+            Self::Offered(_) | Self::WrapUp { .. } => None,
+        }
+    }
 }
 
 impl Stage {
+    /// What to tell a call that is this far.
+    #[must_use]
+    pub const fn view(self) -> AgentView {
+        AgentView::Engaged { speaking: matches!(self, Self::Connected | Self::Held) }
+    }
+
     /// The word that snapshots show.
     #[must_use]
     pub const fn word(self) -> &'static str {

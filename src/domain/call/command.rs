@@ -283,7 +283,10 @@ pub enum AgentView {
     /// The offer still rings.
     Ringing,
     /// The agent has the call.
-    Engaged,
+    Engaged {
+        /// Whether the session knows that they speak.
+        speaking: bool,
+    },
     /// The agent does after-call work until then.
     WrappingUp {
         /// Its deadline.

@@ -367,8 +367,10 @@ fn tick(mut draft: Draft) -> Decision<Call> {
             draft.finish();
         }
         Phase::WrapUp { agent_id, .. } => {
-            draft.end_agent_legs();
-            draft.inquire(agent_id, None);
+            draft.give_up_agent_legs();
+            if draft.call.wake_at().is_some_and(|at| at <= draft.now) {
+                draft.inquire(agent_id, None);
+            }
         }
     }
     draft.done()
@@ -384,6 +386,18 @@ impl Draft {
         }
         if self.call.phase == Phase::Placing {
             self.finish();
+        }
+    }
+
+    /// Legs of agents whose end was never reported after the customer left.
+    fn give_up_agent_legs(&mut self) {
+        let is_live = |leg: &&super::Leg| leg.role == LegRole::Agent && leg.status < LegStatus::Ended;
+        let live: Vec<_> =
+            self.call.legs.iter().filter(is_live).map(|leg| (leg.id, leg.answered.is_some())).collect();
+        for (leg_id, answered) in live {
+            self.end_leg(leg_id);
+            let end = if answered { super::LegEnd::Normal } else { super::LegEnd::Canceled };
+            self.move_leg(leg_id, LegStatus::Ended, Some(end), None);
         }
     }
 

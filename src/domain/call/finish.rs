@@ -228,7 +228,10 @@ impl Call {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
             Phase::Placing => draft.engage(),
             Phase::Queued => draft.enter_queue(),
-            Phase::Offered(offer) => draft.inquire(offer.agent_id, Some(offer.offer_id)),
+            Phase::Offered(offer) => {
+                draft.leave_queue(ExitReasonOrOffer::Offered);
+                draft.inquire(offer.agent_id, Some(offer.offer_id));
+            }
             Phase::Connected { .. } => {
                 if let Some(agent_id) = self.current_agent() {
                     draft.tell(agent_id, CallNews::Connected);

@@ -106,7 +106,7 @@ impl Draft {
     ) -> Decision<Call> {
         let is_ours = self.call.current_agent() == Some(agent_id) && self.call.is_about_now(offer_id);
         match (self.call.phase.clone(), view) {
-            (Phase::Offered(offer), AgentView::Engaged) if is_ours && offer.leg_id.is_none() => {
+            (Phase::Offered(offer), AgentView::Engaged { .. }) if is_ours && offer.leg_id.is_none() => {
                 self.settle(&offer, OfferOutcome::Accepted);
             }
             (Phase::Offered(offer), AgentView::Free { outcome }) if is_ours => match offer.leg_id {
@@ -118,7 +118,7 @@ impl Draft {
                 Some(leg_id) => self.requeue(&offer, leg_id),
             },
             // The session may have missed it.
-            (Phase::Connected { parted_at: None, .. }, AgentView::Engaged) if is_ours => {
+            (Phase::Connected { .. }, AgentView::Engaged { speaking: false }) if is_ours => {
                 self.tell(agent_id, CallNews::Connected);
             }
             (Phase::Placing, AgentView::Free { .. }) if is_ours => {
@@ -131,11 +131,11 @@ impl Draft {
                 self.note(CallFact::WrapUpExtended { until: told });
             }
             (Phase::WrapUp { .. }, AgentView::Free { .. }) if is_ours => self.note(CallFact::Completed),
-            (Phase::WrapUp { .. }, AgentView::Engaged) if is_ours => {
+            (Phase::WrapUp { .. }, AgentView::Engaged { .. }) if is_ours => {
                 let wrap_up = Some(self.call.wrap_up_time());
                 self.tell(agent_id, CallNews::Ended { wrap_up });
             }
-            (_, AgentView::Engaged) if !is_ours => {
+            (_, AgentView::Engaged { .. }) if !is_ours => {
                 self.tell(
                     agent_id,
                     match offer_id {
@@ -152,7 +152,7 @@ impl Draft {
             (
                 _,
                 AgentView::Ringing
-                | AgentView::Engaged
+                | AgentView::Engaged { .. }
                 | AgentView::WrappingUp { .. }
                 | AgentView::Free { .. },
             ) => {}

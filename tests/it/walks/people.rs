@@ -238,7 +238,19 @@ impl World {
     fn crash(&mut self, who: Place) {
         self.say(|| format!("crash of {who:?}"));
         let all = who == Place::Outside;
-        self.bag.retain(|_, (to, _)| *to == Place::Outside || !(all || *to == who));
+        let mut lost = Vec::new();
+        self.bag.retain(|_, (to, message)| {
+            let stays = *to == Place::Outside || !(all || *to == who);
+            if let (false, false, Message::Reserve(queue, _, made)) = (stays, all, message) {
+                lost.push((*queue, made.offer_id));
+            }
+            stays
+        });
+        // A question to somebody who died comes back as an error.
+        for (queue, offer_id) in lost {
+            let refused = Message::Queue(queue, super::world::ToQueue::Refused(offer_id));
+            self.send(Place::Outside, Place::Queue(queue), refused);
+        }
         for n in 0..self.queues.len() {
             if all || who == Place::Queue(n) {
                 let max_waiting = 0;

@@ -16,6 +16,9 @@ use super::carrier::{Carrier, PhoneEvent};
 /// A tick that changed nothing is repeated after this time, as the actors do.
 const RETRY: Millis = Millis::from_secs(15);
 
+/// When everybody leaves.
+const CLOSING_TIME: Millis = Millis::from_secs(330);
+
 /// An entity with its journal.
 pub(super) struct Node<M: Machine> {
     pub(super) machine: M,
@@ -130,7 +133,10 @@ impl World {
 
     /// Puts a message on its way; in disorderly walks it may be late, doubled or overtaken.
     pub(super) fn send(&mut self, from: Place, to: Place, message: Message) {
-        let copies = if !self.orderly && self.chance(5) { 2 } else { 1 };
+        // What a queue is told comes from one mailbox to another, so it keeps its order.
+        let to_queue = matches!(to, Place::Queue(_));
+        let in_order = from != Place::Outside && (self.orderly || to_queue);
+        let copies = if !self.orderly && !to_queue && self.chance(5) { 2 } else { 1 };
         for _ in 0..copies {
             let delay = match self.rng.random_range(0..100) {
                 0..80 => self.rng.random_range(0..30),
@@ -139,7 +145,7 @@ impl World {
                 _ => self.rng.random_range(0..120_000),
             };
             let mut due = self.now + Millis(delay);
-            if self.orderly && from != Place::Outside && to != Place::Outside {
+            if in_order {
                 let last = self.last.entry((from, to)).or_insert(due);
                 due = due.max(*last);
                 *last = due;
@@ -156,7 +162,8 @@ impl World {
     /// The whole walk; answers with the number of steps.
     pub(super) fn walk(mut self) -> u64 {
         self.people_come();
-        while self.next() {
+        let closing_time = self.now + CLOSING_TIME;
+        while self.now < closing_time && self.next() {
             assert!(self.steps < 20_000, "no end in sight");
         }
         self.everybody_leaves();
@@ -232,7 +239,7 @@ impl World {
                 // An answer that gets lost counts as a refusal.
                 if refused || (!self.orderly && self.chance(3)) {
                     let refused = Message::Queue(queue, ToQueue::Refused(offer_id));
-                    self.send(Place::Agent(n), Place::Queue(queue), refused);
+                    self.send(Place::Outside, Place::Queue(queue), refused);
                 }
             }
             Message::Queue(n, message) => self.step_queue(n, message),
