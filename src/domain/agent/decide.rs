@@ -133,6 +133,7 @@ impl AgentSession {
     fn offer_again(&self, offer: &super::OfferView) -> Box<CallCommand> {
         Box::new(CallCommand::Offer(Box::new(OfferMade {
             offer_id: offer.offer_id,
+            queue_id: offer.call.queue_id,
             agent_id: self.id,
             address: self.settings.address.clone(),
             deadline: offer.deadline,
@@ -234,6 +235,7 @@ impl Draft {
         let (deadline, call_id) = (self.now + ring, call.id);
         let made = OfferMade {
             offer_id,
+            queue_id: Some(queue_id),
             agent_id: self.session.id,
             address: self.session.settings.address.clone(),
             deadline,

@@ -304,6 +304,8 @@ pub enum AgentView {
 pub struct OfferMade {
     /// The offer.
     pub offer_id: OfferId,
+    /// The queue that proposed it.
+    pub queue_id: Option<QueueId>,
     /// Who is reserved.
     pub agent_id: AgentId,
     /// Where the agent's phone is.

@@ -56,8 +56,12 @@ impl Draft {
 
     pub(super) fn leave_queue(&mut self, reason: ExitReasonOrOffer) {
         if let Some(routing) = &self.call.routing {
-            self.effects.push(CallEffect::LeaveQueue { queue_id: routing.queue_id, reason });
+            self.leave(routing.queue_id, reason);
         }
+    }
+
+    pub(super) fn leave(&mut self, queue_id: QueueId, reason: ExitReasonOrOffer) {
+        self.effects.push(CallEffect::LeaveQueue { queue_id, reason });
     }
 
     pub(super) fn note_raw(&mut self, raw: RawEvent, occurred_at: Option<Timestamp>) {

@@ -6,7 +6,7 @@ use super::fact::CallFact;
 use super::parts::{EndedBy, ExitReason, LegEnd, LegRole, LegStatus};
 use super::state::{Call, Offer, Phase};
 use crate::domain::agent::{CallNews, OfferOutcome};
-use crate::domain::id::{AgentId, LegId, OfferId};
+use crate::domain::id::{AgentId, LegId, OfferId, QueueId};
 use crate::domain::machine::Decision;
 
 impl Call {
@@ -29,29 +29,43 @@ impl Call {
 impl Draft {
     /// A session reserved itself for this call.
     pub(super) fn offered(mut self, made: OfferMade) -> Decision<Call> {
-        let OfferMade { offer_id, agent_id, address, deadline, reason } = made;
+        let OfferMade { offer_id, queue_id, agent_id, address, deadline, reason } = made;
         match &self.call.phase {
             Phase::Queued => {
                 self.note(CallFact::Offered { offer_id, agent_id, address, deadline, reason });
                 self.leave_queue(ExitReasonOrOffer::Offered);
+                self.leave_proposer(queue_id, ExitReasonOrOffer::Offered);
             }
             Phase::Offered(offer) if offer.offer_id == offer_id => {}
-            Phase::WrapUp { .. } | Phase::Ended => self.decline(agent_id, CallNews::Gone { offer_id }),
+            Phase::WrapUp { .. } | Phase::Ended => {
+                self.decline(queue_id, agent_id, CallNews::Gone { offer_id });
+            }
             Phase::Vacant
             | Phase::Placing
             | Phase::Offered(_)
             | Phase::Connected { .. }
             | Phase::Voicemail { .. }
-            | Phase::Closing { .. } => self.decline(agent_id, CallNews::Rescinded { offer_id }),
+            | Phase::Closing { .. } => {
+                self.decline(queue_id, agent_id, CallNews::Rescinded { offer_id });
+            }
         }
         self.done()
     }
 
     /// An offer that came too late: the session is free again, and no queue still counts on it.
-    fn decline(&mut self, agent_id: AgentId, news: CallNews) {
+    fn decline(&mut self, queue_id: Option<QueueId>, agent_id: AgentId, news: CallNews) {
         self.tell(agent_id, news);
-        let reason = self.call.exit_reason().unwrap_or(ExitReason::Canceled);
-        self.leave_queue(ExitReasonOrOffer::Left(reason));
+        let reason = ExitReasonOrOffer::Left(self.call.exit_reason().unwrap_or(ExitReason::Canceled));
+        self.leave_queue(reason);
+        self.leave_proposer(queue_id, reason);
+    }
+
+    /// A queue that the call has left may have missed that, and proposed it all the same.
+    fn leave_proposer(&mut self, proposer: Option<QueueId>, reason: ExitReasonOrOffer) {
+        let own = self.call.routing.as_ref().map(|routing| routing.queue_id);
+        if let Some(queue_id) = proposer.filter(|proposer| own != Some(*proposer)) {
+            self.leave(queue_id, reason);
+        }
     }
 
     /// The session tells how its offer ended; it alone decides that.
