@@ -9,7 +9,9 @@ mod checks;
 mod people;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use world::World;
@@ -25,14 +27,26 @@ fn whatever_happens_every_call_ends_and_every_agent_is_free_again() {
         return;
     }
     let walks = number("EML_WALKS").unwrap_or(2_000);
-    let (start, mut steps, mut failed) = (Instant::now(), 0, Vec::new());
-    for seed in 0..walks {
-        match catch_unwind(AssertUnwindSafe(|| World::new(seed, false).walk())) {
-            Ok(count) => steps += count,
-            Err(_) => failed.push(seed),
+    let (start, seeds, steps) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| loop {
+                let seed = seeds.fetch_add(1, Relaxed);
+                if seed >= walks || failed.lock().unwrap().len() >= 20 {
+                    return;
+                }
+                match catch_unwind(|| World::new(seed, false).walk()) {
+                    Ok(count) => steps.fetch_add(count, Relaxed),
+                    Err(_) => {
+                        failed.lock().unwrap().push(seed);
+                        0
+                    }
+                };
+            });
         }
-        assert!(failed.len() < 20, "EML_WALK_SEED is one of {failed:?}");
-    }
+    });
+    let (failed, steps) = (failed.into_inner().unwrap(), steps.into_inner());
     println!("{walks} walks, {steps} steps, {:?}, {} violations", start.elapsed(), failed.len());
     assert!(failed.is_empty(), "EML_WALK_SEED is one of {failed:?}");
 }

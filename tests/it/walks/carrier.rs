@@ -63,6 +63,13 @@ impl World {
         self.add_line(Line { call, leg: None, alive: true, joined: true, answered: Some(now) })
     }
 
+    /// A refused call never was one: no news of it follows.
+    pub(super) fn refuse_last_line(&mut self) {
+        if let Some(line) = self.carrier.lines.last_mut() {
+            (line.alive, line.joined) = (false, false);
+        }
+    }
+
     fn add_line(&mut self, line: Line) -> Box<str> {
         self.carrier.lines.push(line);
         sid(self.carrier.lines.len() - 1)

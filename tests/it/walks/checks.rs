@@ -32,7 +32,7 @@ impl World {
         }
         let is_quiet = matches!(after.phase, Phase::Vacant | Phase::Ended);
         assert!(is_quiet || after.wake_at().is_some(), "nothing will ever wake the call");
-        if self.rng.random_range(0..64) == 0 {
+        if self.rng.random_range(0..512) == 0 {
             self.check_refold(n);
         }
     }
@@ -55,7 +55,7 @@ impl World {
         if !agent.work.is_empty() {
             assert!(agent.wake_at().is_some(), "nothing will ever wake the session");
         }
-        if self.rng.random_range(0..64) == 0 {
+        if self.rng.random_range(0..512) == 0 {
             self.check_outcomes(n, false);
         }
     }
@@ -124,6 +124,41 @@ impl World {
                 CallFact::Ended { .. } => (offered, live) = (None, None),
                 _ => {}
             }
+        }
+    }
+
+    /// In orderly walks, once every message has arrived, all sides agree.
+    pub(super) fn check_agreement(&self) {
+        for (n, queue) in self.queues.iter().enumerate() {
+            let here = |call: &Call| {
+                let is_here =
+                    call.routing.as_ref().is_some_and(|to| to.queue_id == self.routings[n].queue_id);
+                call.phase == Phase::Queued && is_here
+            };
+            let waiting: Vec<_> = self.calls.iter().filter(|node| here(&node.machine)).collect();
+            assert_eq!(queue.waiting(), waiting.len(), "queue {n} knows who waits");
+            assert!(waiting.iter().all(|node| queue.position(node.machine.id).is_some()));
+            let ready = self.agents.iter().filter(|node| node.machine.readiness().ready).count();
+            assert_eq!(queue.ready(), ready, "queue {n} knows who is ready");
+            assert_eq!(queue.proposed(), 0, "a proposal of queue {n} is stuck");
+        }
+        for line in self.carrier.lines.iter().filter(|line| line.alive) {
+            let over = self.calls[line.call].machine.phase == Phase::Ended;
+            assert!(!over, "a phone is still busy with call {}, which is over", line.call);
+        }
+        for (n, node) in self.agents.iter().enumerate() {
+            for work in &node.machine.work {
+                let call = &self.calls[self.call_number(work.call().id)].machine;
+                let has = call.current_agent() == Some(node.machine.id);
+                // After-call work that goes on is told to a call that waits for it.
+                assert!(has, "agent {n} has {work:?}, the call is {:?}", call.phase);
+            }
+        }
+        for node in &self.calls {
+            let Some(agent_id) = node.machine.current_agent() else { continue };
+            let agent = self.agents.iter().find(|agent| agent.machine.id == agent_id).unwrap();
+            let knows = self.freed || agent.machine.work_on(node.machine.id).is_some();
+            assert!(knows, "the agent of a call in {:?} does not know it", node.machine.phase);
         }
     }
 

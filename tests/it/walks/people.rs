@@ -2,7 +2,7 @@
 
 use eml::domain::address::Address;
 use eml::domain::agent::{Activity, AgentCommand, AgentSettings, Work};
-use eml::domain::call::{Arrival, By, CallCommand, Control, DialRequest, LegEnd, Overflow, Phase, Routing};
+use eml::domain::call::{Arrival, By, CallCommand, Control, DialRequest, Document, LegEnd, Overflow, Phase, Routing};
 use eml::domain::id::{AgentId, OfferId, QueueId, SocketId};
 use eml::domain::machine::Machine;
 use eml::domain::queue::QueueIndex;
@@ -107,7 +107,9 @@ impl World {
             if self.chance(10) {
                 self.send(Place::Outside, Place::Call(n), Message::Call(n, command.clone()));
             }
-            self.step_call(n, command);
+            if self.step_call(n, command) == Some(Document::Refuse) {
+                self.refuse_last_line();
+            }
             return;
         }
         let agent = self.rng.random_range(0..self.agents.len());
@@ -177,6 +179,7 @@ impl World {
             (55..65, _) => available(false),
             _ => available(true),
         };
+        self.freed |= matches!(command, AgentCommand::ForceRelease);
         let _ = self.step_agent(n, command);
     }
 

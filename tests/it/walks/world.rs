@@ -78,6 +78,8 @@ pub(super) struct World {
     pub(super) orderly: bool,
     pub(super) loud: bool,
     pub(super) leaving: bool,
+    /// An operator freed a session from its call.
+    pub(super) freed: bool,
     pub(super) calls: Vec<Node<Call>>,
     pub(super) agents: Vec<Node<AgentSession>>,
     pub(super) queues: Vec<QueueIndex>,
@@ -112,6 +114,7 @@ impl World {
             orderly: seed.is_multiple_of(2),
             loud,
             leaving: false,
+            freed: false,
             carrier: Carrier::default(),
             bag: BTreeMap::new(),
             last: HashMap::new(),
@@ -166,6 +169,13 @@ impl World {
         while self.now < closing_time && self.next() {
             assert!(self.steps < 20_000, "no end in sight");
         }
+        while !self.bag.is_empty() {
+            self.next_message();
+            assert!(self.steps < 20_000, "messages lead to messages for ever");
+        }
+        if self.orderly {
+            self.check_agreement();
+        }
         self.everybody_leaves();
         let limit = self.steps + 20_000;
         while self.next() {
@@ -182,19 +192,27 @@ impl World {
         match (timer, message) {
             (Some((at, who)), None) => self.fire(at, who),
             (Some((at, who)), Some((due, _))) if at <= due => self.fire(at, who),
-            (_, Some(key)) => {
-                let Some((_, message)) = self.bag.remove(&key) else { return false };
-                self.now = self.now.max(key.0);
-                self.deliver(message);
-            }
+            (_, Some(_)) => return self.next_message(),
             (None, None) => return false,
         }
+        self.settle();
+        true
+    }
+
+    fn next_message(&mut self) -> bool {
+        let Some((key, (_, message))) = self.bag.pop_first() else { return false };
+        self.now = self.now.max(key.0);
+        self.deliver(message);
+        self.settle();
+        true
+    }
+
+    fn settle(&mut self) {
         self.steps += 1;
         for queue in 0..self.queues.len() {
             self.match_up(queue);
         }
         self.check_step();
-        true
     }
 
     fn next_timer(&self) -> Option<(Timestamp, Place)> {
