@@ -90,7 +90,9 @@ impl Loading {
     fn example(&self, key: &str) -> Option<Value> {
         let provider = key.strip_prefix("providers.").and_then(|rest| rest.split_once('.'));
         match provider {
-            Some((_, field)) => PROVIDER.iter().find(|(known, _)| *known == field).map(|(_, value)| value.clone()),
+            Some((_, field)) => {
+                PROVIDER.iter().find(|(known, _)| *known == field).map(|(_, value)| value.clone())
+            }
             None => self.known.get(key).cloned(),
         }
     }
@@ -117,14 +119,20 @@ impl Loading {
                         }
                     }
                 }
-                section if self.sections().any(|known| known == section) => self.section(source, section, keys),
+                section if self.sections().any(|known| known == section) => {
+                    self.section(source, section, keys)
+                }
                 _ => self.unknown_section(source, name),
             }
         }
     }
 
     fn sections(&self) -> impl Iterator<Item = &str> {
-        self.known.keys().filter_map(|key| key.split_once('.')).map(|(section, _)| section).chain(["providers"])
+        self.known
+            .keys()
+            .filter_map(|key| key.split_once('.'))
+            .map(|(section, _)| section)
+            .chain(["providers"])
     }
 
     fn unknown_section(&mut self, source: &Source<'_>, name: &Spanned<std::borrow::Cow<'_, str>>) {
@@ -238,7 +246,11 @@ impl Loading {
                 excerpt: None,
             });
         }
-        if self.problems.is_empty() { Ok(Loaded { settings, values: self.values }) } else { Err(self.problems) }
+        if self.problems.is_empty() {
+            Ok(Loaded { settings, values: self.values })
+        } else {
+            Err(self.problems)
+        }
     }
 }
 
@@ -273,21 +285,24 @@ fn owned(value: &DeValue<'_>) -> Value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Integer(integer) => {
             let digits = integer.as_str().replace('_', "");
-            i64::from_str_radix(&digits, integer.radix()).map_or_else(|_| Value::String(digits), Value::Integer)
+            i64::from_str_radix(&digits, integer.radix())
+                .map_or_else(|_| Value::String(digits), Value::Integer)
         }
         DeValue::Float(float) => float.as_str().parse().map_or(Value::Float(f64::NAN), Value::Float),
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
         DeValue::Datetime(time) => Value::Datetime(*time),
         DeValue::Array(items) => Value::Array(items.iter().map(|item| owned(item.get_ref())).collect()),
         DeValue::Table(table) => {
-            let entries = table.iter().map(|(name, value)| (name.get_ref().to_string(), owned(value.get_ref())));
+            let entries =
+                table.iter().map(|(name, value)| (name.get_ref().to_string(), owned(value.get_ref())));
             Value::Table(entries.collect())
         }
     }
 }
 
 fn same_type(found: &Value, example: &Value) -> bool {
-    let is_list_of_text = |value: &Value| value.as_array().is_some_and(|items| items.iter().all(Value::is_str));
+    let is_list_of_text =
+        |value: &Value| value.as_array().is_some_and(|items| items.iter().all(Value::is_str));
     found.same_type(example) && (!example.is_array() || is_list_of_text(found))
 }
 

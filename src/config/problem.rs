@@ -51,5 +51,8 @@ impl Source<'_> {
 /// The known name that is most like an unknown one.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    scored.filter(|(distance, known)| *distance <= known.len().max(name.len()) / 2).min().map(|(_, known)| known)
+    scored
+        .filter(|(distance, known)| *distance <= known.len().max(name.len()) / 2)
+        .min()
+        .map(|(_, known)| known)
 }

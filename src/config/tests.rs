@@ -44,13 +44,22 @@ fn each_fault_is_told_with_its_place_and_a_way_out() {
             "[server]\nlisten = \"127.0.0.1:1\"\n\"max_body_byte\" = 1\n",
             "config.toml:3:1 EML-0102 \"max_body_byte\" is not a key of [server]; did you mean \"max_body_bytes\"?\n    \"max_body_byte\" = 1\n    ^",
         ),
-        ("[sever]\n", "config.toml:1:2 EML-0102 \"sever\" is not a section; did you mean [server]?\n    [sever]\n     ^"),
+        (
+            "[sever]\n",
+            "config.toml:1:2 EML-0102 \"sever\" is not a section; did you mean [server]?\n    [sever]\n     ^",
+        ),
         (
             "[calls]\n  max_active = \"many\"\n",
             "config.toml:2:16 EML-0103 calls.max_active must be a whole number, not text\n      max_active = \"many\"\n                   ^",
         ),
-        ("[server]\nlisten = \"here\"\n", "config.toml:2 EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080"),
-        ("[store]\nurl = \"mysql://x\"\n", "config.toml:2 EML-0104 store.url must begin with sqlite:// or be memory:"),
+        (
+            "[server]\nlisten = \"here\"\n",
+            "config.toml:2 EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080",
+        ),
+        (
+            "[store]\nurl = \"mysql://x\"\n",
+            "config.toml:2 EML-0104 store.url must begin with sqlite:// or be memory:",
+        ),
         (
             "[server]\npublic_url = \"https://my_host.example.org\"\n",
             "config.toml:2 EML-0104 server.public_url must not have a host name with `_`",
@@ -69,7 +78,10 @@ fn each_fault_is_told_with_its_place_and_a_way_out() {
 #[test]
 fn a_provider_without_its_secrets_is_refused() {
     let told = message(&file("[providers.twilio]\nkind = \"twilo\"\naccount = \"AC1\"\n"));
-    assert!(told.contains("\"account\" is not a key of [providers.twilio]; did you mean \"account_sid\"?"), "{told}");
+    assert!(
+        told.contains("\"account\" is not a key of [providers.twilio]; did you mean \"account_sid\"?"),
+        "{told}"
+    );
     assert!(told.contains("providers.twilio.kind must be twilio or loopback"), "{told}");
     assert!(told.contains("providers.twilio.auth_token must be set"), "{told}");
 }
@@ -78,7 +90,10 @@ fn a_provider_without_its_secrets_is_refused() {
 fn unknown_variables_are_refused_with_the_nearest_name() {
     let mut sources = Sources::default();
     sources.environment.insert("EML__SERVER__LISTN".to_owned(), "x".to_owned());
-    assert_eq!(message(&sources), "EML__SERVER__LISTN EML-0105 names no key; did you mean EML__SERVER__LISTEN?");
+    assert_eq!(
+        message(&sources),
+        "EML__SERVER__LISTN EML-0105 names no key; did you mean EML__SERVER__LISTEN?"
+    );
 }
 
 #[test]

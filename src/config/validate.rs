@@ -32,7 +32,8 @@ pub fn faults(settings: &Settings) -> Vec<Fault> {
     faults.check(settings.node.roles != ["all"], "node.roles", "must be [\"all\"]");
     faults.check(settings.cluster.enabled, "cluster.enabled", "must be false: this version runs on one node");
     let store = &settings.store;
-    let known = store.url.is_empty() || store.url.starts_with("sqlite://") || store.url.starts_with("memory:");
+    let known =
+        store.url.is_empty() || store.url.starts_with("sqlite://") || store.url.starts_with("memory:");
     faults.check(!known, "store.url", "must begin with sqlite:// or be memory:");
     faults.check(store.flush_rows == 0, "store.flush_rows", "must be at least 1");
     faults.check(store.queue_rows == 0, "store.queue_rows", "must be at least 1");
@@ -96,9 +97,18 @@ impl Faults {
 
     fn provider(&mut self, name: &str, provider: &Provider) {
         let key = |field: &str| format!("providers.{name}.{field}");
-        let fine_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        self.check(!fine_name, &format!("providers.{name}"), "must be named with letters, digits and hyphens");
-        self.check(!matches!(provider.kind.as_str(), "twilio" | "loopback"), &key("kind"), "must be twilio or loopback");
+        let fine_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        self.check(
+            !fine_name,
+            &format!("providers.{name}"),
+            "must be named with letters, digits and hyphens",
+        );
+        self.check(
+            !matches!(provider.kind.as_str(), "twilio" | "loopback"),
+            &key("kind"),
+            "must be twilio or loopback",
+        );
         self.check(provider.account_sid.is_empty(), &key("account_sid"), "must be set");
         self.check(provider.auth_token.is_empty(), &key("auth_token"), "must be set");
         self.url(&key("public_url"), &provider.public_url);

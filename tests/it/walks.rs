@@ -31,18 +31,20 @@ fn whatever_happens_every_call_ends_and_every_agent_is_free_again() {
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| loop {
-                let seed = seeds.fetch_add(1, Relaxed);
-                if seed >= walks || failed.lock().unwrap().len() >= 20 {
-                    return;
-                }
-                match catch_unwind(|| World::new(seed, false).walk()) {
-                    Ok(count) => steps.fetch_add(count, Relaxed),
-                    Err(_) => {
-                        failed.lock().unwrap().push(seed);
-                        0
+            scope.spawn(|| {
+                loop {
+                    let seed = seeds.fetch_add(1, Relaxed);
+                    if seed >= walks || failed.lock().unwrap().len() >= 20 {
+                        return;
                     }
-                };
+                    match catch_unwind(|| World::new(seed, false).walk()) {
+                        Ok(count) => steps.fetch_add(count, Relaxed),
+                        Err(_) => {
+                            failed.lock().unwrap().push(seed);
+                            0
+                        }
+                    };
+                }
             });
         }
     });

@@ -81,7 +81,8 @@ impl Draft {
                     self.settle(&offer, outcome);
                 }
             }
-            Phase::Connected { .. } | Phase::WrapUp { .. } if self.call.current_agent() == Some(agent_id) => {}
+            Phase::Connected { .. } | Phase::WrapUp { .. } if self.call.current_agent() == Some(agent_id) => {
+            }
             // The agent took what is not offered any more, and must not wait for it.
             _ if outcome == OfferOutcome::Accepted => self.tell(agent_id, CallNews::Rescinded { offer_id }),
             Phase::Offered(_)

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::strategy::Strategy;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::agent::Readiness;

@@ -174,7 +174,9 @@ fn merged<T: DeserializeOwned>(body: &Value, patch: Value) -> Result<T, ApiError
             }
             Some(place) => *place = value,
             None => {
-                return Err(ApiError::new(Code::UnknownField).at(format!("/{name}"), "there is no such field"));
+                return Err(
+                    ApiError::new(Code::UnknownField).at(format!("/{name}"), "there is no such field")
+                );
             }
         }
     }

@@ -77,7 +77,9 @@ impl World {
 
     pub(super) fn order(&mut self, call: usize, leg: LegId, order: CarrierOrder) {
         let (kind, result) = match order {
-            CarrierOrder::Place { attempt, ring, .. } => (OrderKind::Place, self.place(call, leg, attempt, ring)),
+            CarrierOrder::Place { attempt, ring, .. } => {
+                (OrderKind::Place, self.place(call, leg, attempt, ring))
+            }
             CarrierOrder::Find { .. } => {
                 let found = self.carrier.placed.get(&leg).map(|line| sid(*line));
                 let result = match found {
@@ -254,8 +256,11 @@ impl World {
 
     fn news(&mut self, line: usize, news: News) -> CarrierNews {
         self.carrier.keys += 1;
-        let leg =
-            LegHint { leg_id: self.carrier.lines[line].leg, provider_id: Some(sid(line)), ..LegHint::default() };
+        let leg = LegHint {
+            leg_id: self.carrier.lines[line].leg,
+            provider_id: Some(sid(line)),
+            ..LegHint::default()
+        };
         let seconds = self.now.millis() / 1000 * 1000;
         CarrierNews {
             leg,

@@ -96,11 +96,12 @@ impl World {
             if offer.leg_id.is_none() {
                 continue;
             }
-            let accepted = self.agents.iter().filter(|agent| agent.machine.id == offer.agent_id).any(|agent| {
-                agent.facts.iter().rev().any(|(fact, _)| {
+            let accepted =
+                self.agents.iter().filter(|agent| agent.machine.id == offer.agent_id).any(|agent| {
+                    agent.facts.iter().rev().any(|(fact, _)| {
                     matches!(fact, AgentFact::OfferAccepted { offer_id, .. } if *offer_id == offer.offer_id)
                 })
-            });
+                });
             assert!(accepted, "a call believes in an acceptance that its agent never gave");
         }
     }

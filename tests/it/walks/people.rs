@@ -2,7 +2,9 @@
 
 use eml::domain::address::Address;
 use eml::domain::agent::{Activity, AgentCommand, AgentSettings, Work};
-use eml::domain::call::{Arrival, By, CallCommand, Control, DialRequest, Document, LegEnd, Overflow, Phase, Routing};
+use eml::domain::call::{
+    Arrival, By, CallCommand, Control, DialRequest, Document, LegEnd, Overflow, Phase, Routing,
+};
 use eml::domain::id::{AgentId, OfferId, QueueId, SocketId};
 use eml::domain::machine::Machine;
 use eml::domain::queue::QueueIndex;
@@ -14,7 +16,7 @@ use super::carrier::raw;
 use super::world::{Message, Place, World};
 
 /// How many things people do in one walk.
-const DEEDS: u64 = 90;
+const DEEDS: u64 = 70;
 
 /// One routing per queue; the first may lead on to the second.
 pub(super) fn routings(rng: &mut StdRng, queues: usize) -> Vec<Routing> {

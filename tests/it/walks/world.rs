@@ -102,9 +102,8 @@ impl World {
             QueueIndex::new(QueueSettings { max_waiting, ..QueueSettings::default() })
         });
         let queues = indexes.collect();
-        let agents = (0..rng.random_range(1..=4)).map(|n: usize| {
-            Node::new(AgentSession::vacant(AgentId::derived("walk", &n.to_string()).into()))
-        });
+        let agents = (0..rng.random_range(1..=4))
+            .map(|n: usize| Node::new(AgentSession::vacant(AgentId::derived("walk", &n.to_string()).into())));
         Self {
             agents: agents.collect(),
             calls: Vec::new(),
