@@ -13,3 +13,4 @@ mod refusals;
 mod samples;
 mod sqlite_file;
 mod support;
+mod walks;

@@ -41,7 +41,8 @@ impl Draft {
     }
 
     fn settled(&mut self, call_id: CallId, offer_id: OfferId, outcome: OfferOutcome) {
-        self.tell(call_id, CallCommand::OfferSettled { offer_id, outcome });
+        let agent_id = self.session.id;
+        self.tell(call_id, CallCommand::OfferSettled { offer_id, agent_id, outcome });
     }
 }
 
@@ -89,7 +90,7 @@ impl Machine for AgentSession {
                     });
                     continue;
                 }
-                Work::Engaged { call, offer_id, .. } => (call.id, *offer_id, AgentView::Engaged),
+                Work::Engaged { call, offer_id, stage, .. } => (call.id, *offer_id, stage.view()),
                 Work::WrapUp { call, until } => (call.id, None, AgentView::WrappingUp { until: *until }),
             };
             effects.push(AgentEffect::TellCall { call_id, command: answer(self.id, offer_id, view) });
@@ -132,6 +133,7 @@ impl AgentSession {
     fn offer_again(&self, offer: &super::OfferView) -> Box<CallCommand> {
         Box::new(CallCommand::Offer(Box::new(OfferMade {
             offer_id: offer.offer_id,
+            queue_id: offer.call.queue_id,
             agent_id: self.id,
             address: self.settings.address.clone(),
             deadline: offer.deadline,
@@ -170,7 +172,8 @@ impl Draft {
             AgentCommand::FromCall { call_id, news } => self.hear(call_id, news),
             AgentCommand::Inquire { call_id, offer_id } => {
                 let view = self.session.view_of(call_id, offer_id);
-                self.tell_view(call_id, offer_id, view);
+                let taken = self.session.work_on(call_id).and_then(Work::taken);
+                self.tell_view(call_id, taken.or(offer_id), view);
             }
             AgentCommand::CompleteWrapUp { call_id } => self.complete_wrap_up(call_id)?,
             AgentCommand::ExtendWrapUp { call_id, by } => self.extend_wrap_up(call_id, by)?,
@@ -224,12 +227,15 @@ impl Draft {
         if let Some(Work::Offered(offer)) = known {
             return Ok(offer.deadline);
         }
-        if !self.session.readiness().ready || self.session.outcome_of(offer_id).is_some() {
+        // An agent who has this very call already cannot take it once more.
+        let has_it = self.session.work_on(call.id).is_some();
+        if has_it || !self.session.readiness().ready || self.session.outcome_of(offer_id).is_some() {
             return Err(AgentRefusal::NotReady);
         }
         let (deadline, call_id) = (self.now + ring, call.id);
         let made = OfferMade {
             offer_id,
+            queue_id: Some(queue_id),
             agent_id: self.session.id,
             address: self.session.settings.address.clone(),
             deadline,
@@ -386,7 +392,7 @@ impl Draft {
                 Work::Offered(offer) if offer.deadline <= now => self.time_out(offer.offer_id, call_id),
                 Work::WrapUp { until, .. } if until <= now => self.end_wrap_up(call_id),
                 // Told to the call, which answers if it is over or belongs to somebody else.
-                Work::Engaged { offer_id, .. } => self.tell_view(call_id, offer_id, AgentView::Engaged),
+                Work::Engaged { offer_id, stage, .. } => self.tell_view(call_id, offer_id, stage.view()),
                 Work::Offered(_) | Work::WrapUp { .. } => {}
             }
         }

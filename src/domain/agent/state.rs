@@ -65,7 +65,7 @@ impl Work {
 }
 
 /// One agent, however many sockets it has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentSession {
     /// The agent.
     pub id: AgentId,
@@ -302,7 +302,7 @@ impl AgentSession {
             Some(Work::Offered(offer)) if offer_id.is_none_or(|asked| asked == offer.offer_id) => {
                 AgentView::Ringing
             }
-            Some(Work::Engaged { .. }) => AgentView::Engaged,
+            Some(Work::Engaged { stage, .. }) => stage.view(),
             Some(Work::WrapUp { until, .. }) => AgentView::WrappingUp { until: *until },
             Some(Work::Offered(_)) | None => {
                 let known = self.settled.iter().find(|(settled, _)| Some(*settled) == offer_id);
@@ -352,12 +352,18 @@ impl AgentSession {
     /// When the session wants to be woken: the first of its deadlines.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let work = self.work.iter().map(|work| match work {
-            Work::Offered(offer) => offer.deadline,
-            Work::Engaged { since, .. } => *since + ENGAGED_CHECK,
-            Work::WrapUp { until, .. } => *until,
+        let limits = self.work.iter().filter_map(|work| match work {
+            Work::Offered(offer) => Some(offer.deadline),
+            Work::WrapUp { until, .. } => Some(*until),
+            Work::Engaged { .. } => None,
         });
-        work.chain(self.grace_until).chain(self.quiet_until).min()
+        let limit = limits.chain(self.grace_until).chain(self.quiet_until).min();
+        // A check lies in the past for as long as the call lasts, so it must not hide a limit.
+        let checks = self.work.iter().filter_map(|work| match work {
+            Work::Engaged { since, .. } => Some(*since + ENGAGED_CHECK),
+            Work::Offered(_) | Work::WrapUp { .. } => None,
+        });
+        limit.or(checks.min())
     }
 
     /// The session as the API and a fresh socket see it.
@@ -397,9 +403,24 @@ impl Work {
             Self::Engaged { .. } | Self::WrapUp { .. } => false,
         }
     }
+
+    /// The offer by which the agent got the call.
+    #[must_use]
+    pub const fn taken(&self) -> Option<OfferId> {
+        match self {
+            Self::Engaged { offer_id, .. } => *offer_id,
+            Self::Offered(_) | Self::WrapUp { .. } => None,
+        }
+    }
 }
 
 impl Stage {
+    /// What to tell a call that is this far.
+    #[must_use]
+    pub const fn view(self) -> AgentView {
+        AgentView::Engaged { speaking: matches!(self, Self::Connected | Self::Held) }
+    }
+
     /// The word that snapshots show.
     #[must_use]
     pub const fn word(self) -> &'static str {

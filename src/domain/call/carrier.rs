@@ -48,7 +48,7 @@ impl Draft {
         });
         if let (Some(leg), Some(provider_id)) = (unnamed, hint.provider_id.clone()) {
             let leg_id = leg.id;
-            self.note(CallFact::LegNamed { leg_id, provider_id });
+            self.name_leg(leg_id, provider_id);
             return Some(leg_id);
         }
         let by_parent = hint.parent_id.is_some() && legs.iter().any(|leg| leg.provider_id == hint.parent_id);
@@ -56,6 +56,16 @@ impl Draft {
             return self.observe(hint);
         }
         hint.leg_id.filter(|id| self.call.leg(*id).is_some())
+    }
+
+    /// A leg that we placed has its name. One that lost its purpose meanwhile is ended at last.
+    fn name_leg(&mut self, leg_id: LegId, provider_id: Box<str>) {
+        self.note(CallFact::LegNamed { leg_id, provider_id: provider_id.clone() });
+        let Some(leg) = self.call.leg(leg_id) else { return };
+        // One that was given up counts as over, but the provider may just have placed it.
+        if leg.status == LegStatus::Ended || !self.wants(leg_id) {
+            self.order(leg_id, CarrierOrder::End { provider_id, answered: leg.answered.is_some() });
+        }
     }
 
     fn observe(&mut self, hint: &LegHint) -> Option<LegId> {
@@ -265,10 +275,7 @@ impl Draft {
         let is_named = leg.provider_id.is_some();
         match result {
             OrderResult::Done { provider_id: Some(provider_id) } if !is_named => {
-                self.note(CallFact::LegNamed { leg_id, provider_id });
-                if !self.wants(leg_id) {
-                    self.end_leg(leg_id);
-                }
+                self.name_leg(leg_id, provider_id);
             }
             OrderResult::Refused { .. } if !is_named => {
                 self.move_leg(leg_id, LegStatus::Ended, Some(LegEnd::Failed), None);
@@ -296,20 +303,17 @@ impl Draft {
     }
 
     /// Whether a leg still has a purpose.
-    fn wants(&self, leg_id: LegId) -> bool {
+    pub(super) fn wants(&self, leg_id: LegId) -> bool {
+        let is_customer = self.call.customer().is_some_and(|leg| leg.id == leg_id);
         match &self.call.phase {
             Phase::Placing => true,
-            Phase::Offered(offer) => offer.leg_id == Some(leg_id),
+            Phase::Offered(offer) => is_customer || offer.leg_id == Some(leg_id),
             Phase::Connected { .. } => {
                 let partner = self.call.connection.as_ref().and_then(|connection| connection.leg_id);
-                partner == Some(leg_id) || self.call.customer().is_some_and(|leg| leg.id == leg_id)
+                is_customer || partner == Some(leg_id)
             }
-            Phase::Queued => self.call.customer().is_some_and(|leg| leg.id == leg_id),
-            Phase::Vacant
-            | Phase::Voicemail { .. }
-            | Phase::Closing { .. }
-            | Phase::WrapUp { .. }
-            | Phase::Ended => false,
+            Phase::Queued | Phase::Voicemail { .. } | Phase::Closing { .. } => is_customer,
+            Phase::Vacant | Phase::WrapUp { .. } | Phase::Ended => false,
         }
     }
 }

@@ -283,7 +283,10 @@ pub enum AgentView {
     /// The offer still rings.
     Ringing,
     /// The agent has the call.
-    Engaged,
+    Engaged {
+        /// Whether the session knows that they speak.
+        speaking: bool,
+    },
     /// The agent does after-call work until then.
     WrappingUp {
         /// Its deadline.
@@ -301,6 +304,8 @@ pub enum AgentView {
 pub struct OfferMade {
     /// The offer.
     pub offer_id: OfferId,
+    /// The queue that proposed it.
+    pub queue_id: Option<QueueId>,
     /// Who is reserved.
     pub agent_id: AgentId,
     /// Where the agent's phone is.
@@ -335,6 +340,8 @@ pub enum CallCommand {
     OfferSettled {
         /// The offer.
         offer_id: OfferId,
+        /// To whom it was made.
+        agent_id: AgentId,
         /// How it ended.
         outcome: OfferOutcome,
     },

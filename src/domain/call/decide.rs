@@ -56,8 +56,12 @@ impl Draft {
 
     pub(super) fn leave_queue(&mut self, reason: ExitReasonOrOffer) {
         if let Some(routing) = &self.call.routing {
-            self.effects.push(CallEffect::LeaveQueue { queue_id: routing.queue_id, reason });
+            self.leave(routing.queue_id, reason);
         }
+    }
+
+    pub(super) fn leave(&mut self, queue_id: QueueId, reason: ExitReasonOrOffer) {
+        self.effects.push(CallEffect::LeaveQueue { queue_id, reason });
     }
 
     pub(super) fn note_raw(&mut self, raw: RawEvent, occurred_at: Option<Timestamp>) {
@@ -129,7 +133,9 @@ pub fn decide(call: &Call, command: CallCommand, now: Timestamp) -> Result<Decis
         CallCommand::Ordered { leg_id, kind, result } => Ok(draft.ordered(leg_id, kind, result)),
         // A vacant call has no offers; the session is told so and frees itself.
         CallCommand::Offer(made) => Ok(draft.offered(*made)),
-        CallCommand::OfferSettled { offer_id, outcome } => Ok(draft.offer_settled(offer_id, outcome)),
+        CallCommand::OfferSettled { offer_id, agent_id, outcome } => {
+            Ok(draft.offer_settled(offer_id, agent_id, outcome))
+        }
         CallCommand::Answered { agent_id, offer_id, view } => Ok(draft.agent_view(agent_id, offer_id, view)),
         CallCommand::QueueFull { queue_id } => Ok(queue_full(draft, queue_id)),
         CallCommand::Control { by, control } => control_call(draft, by, control),
@@ -195,9 +201,7 @@ fn dial(mut draft: Draft, request: DialRequest) -> Decision<Call> {
     });
     match agent {
         Some((agent_id, address)) => {
-            let call = Box::new(draft.call.brief());
-            let command = Box::new(AgentCommand::Engage { call, settings: None });
-            draft.effects.push(CallEffect::TellAgent { agent_id, command });
+            draft.engage();
             draft.place(LegRole::Agent, address, Some(agent_id));
         }
         None => draft.place(LegRole::Customer, to, None),
@@ -206,6 +210,15 @@ fn dial(mut draft: Draft, request: DialRequest) -> Decision<Call> {
 }
 
 impl Draft {
+    /// Tells the agent for whom this call is made that it is.
+    pub(super) fn engage(&mut self) {
+        if let Some((agent_id, _)) = self.call.wanted_agent {
+            let call = Box::new(self.call.brief());
+            let command = Box::new(AgentCommand::Engage { call, settings: None });
+            self.effects.push(CallEffect::TellAgent { agent_id, command });
+        }
+    }
+
     /// Puts the call into the queue of its routing, at the place its age gives it.
     pub(super) fn join_queue(&mut self) {
         let Some(queue_id) = self.call.routing.as_ref().map(|routing| routing.queue_id) else { return };
@@ -358,8 +371,10 @@ fn tick(mut draft: Draft) -> Decision<Call> {
             draft.finish();
         }
         Phase::WrapUp { agent_id, .. } => {
-            draft.end_agent_legs();
-            draft.inquire(agent_id, None);
+            draft.give_up_agent_legs();
+            if draft.call.wake_at().is_some_and(|at| at <= draft.now) {
+                draft.inquire(agent_id, None);
+            }
         }
     }
     draft.done()
@@ -375,6 +390,18 @@ impl Draft {
         }
         if self.call.phase == Phase::Placing {
             self.finish();
+        }
+    }
+
+    /// Legs of agents whose end was never reported after the customer left.
+    fn give_up_agent_legs(&mut self) {
+        let is_live = |leg: &&super::Leg| leg.role == LegRole::Agent && leg.status < LegStatus::Ended;
+        let live: Vec<_> =
+            self.call.legs.iter().filter(is_live).map(|leg| (leg.id, leg.answered.is_some())).collect();
+        for (leg_id, answered) in live {
+            self.end_leg(leg_id);
+            let end = if answered { super::LegEnd::Normal } else { super::LegEnd::Canceled };
+            self.move_leg(leg_id, LegStatus::Ended, Some(end), None);
         }
     }
 
@@ -400,10 +427,11 @@ impl Draft {
     }
 
     fn hold_result(&mut self, held: bool, result: &super::OrderResult) {
-        let is_held = matches!(self.call.phase, Phase::Connected { held_since: Some(_), .. });
+        let Phase::Connected { held_since, parted_at: None } = self.call.phase else { return };
         let refused = matches!(result, super::OrderResult::Refused { .. } | super::OrderResult::NotFound);
-        if refused && held && is_held {
-            self.note_hold(false);
+        // What was noted when it was ordered did not happen.
+        if refused && held == held_since.is_some() {
+            self.note_hold(!held);
         }
     }
 }

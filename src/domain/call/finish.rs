@@ -223,12 +223,14 @@ impl Call {
     pub fn resumed(&self, now: Timestamp) -> Vec<CallEffect> {
         let mut draft = Draft::of(self, now);
         draft.check_legs();
+        draft.look_for_unnamed();
+        draft.end_unwanted();
         match self.phase.clone() {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
-            Phase::Placing => draft.look_for_unnamed(),
+            Phase::Placing => draft.engage(),
             Phase::Queued => draft.enter_queue(),
             Phase::Offered(offer) => {
-                draft.look_for_unnamed();
+                draft.leave_queue(ExitReasonOrOffer::Offered);
                 draft.inquire(offer.agent_id, Some(offer.offer_id));
             }
             Phase::Connected { .. } => {
@@ -264,6 +266,15 @@ impl Draft {
             .collect();
         for leg_id in unnamed {
             self.look_for(leg_id);
+        }
+    }
+
+    /// The order to end a leg may have been lost after the reason for it was noted.
+    fn end_unwanted(&mut self) {
+        let ours = self.call.legs.iter().filter(|leg| leg.role != LegRole::Observed);
+        let legs: Vec<_> = ours.map(|leg| leg.id).filter(|leg_id| !self.wants(*leg_id)).collect();
+        for leg_id in legs {
+            self.end_leg(leg_id);
         }
     }
 }

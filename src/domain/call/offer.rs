@@ -6,36 +6,85 @@ use super::fact::CallFact;
 use super::parts::{EndedBy, ExitReason, LegEnd, LegRole, LegStatus};
 use super::state::{Call, Offer, Phase};
 use crate::domain::agent::{CallNews, OfferOutcome};
-use crate::domain::id::{AgentId, LegId, OfferId};
+use crate::domain::id::{AgentId, LegId, OfferId, QueueId};
 use crate::domain::machine::Decision;
+
+impl Call {
+    /// Whether what a session tells is about the offer that stands now, as far as it names one.
+    fn is_about_now(&self, offer_id: Option<OfferId>) -> bool {
+        match &self.phase {
+            Phase::Offered(offer) => offer_id.is_none_or(|told| told == offer.offer_id),
+            Phase::Vacant
+            | Phase::Placing
+            | Phase::Queued
+            | Phase::Connected { .. }
+            | Phase::Voicemail { .. }
+            | Phase::Closing { .. }
+            | Phase::WrapUp { .. }
+            | Phase::Ended => true,
+        }
+    }
+}
 
 impl Draft {
     /// A session reserved itself for this call.
     pub(super) fn offered(mut self, made: OfferMade) -> Decision<Call> {
-        let OfferMade { offer_id, agent_id, address, deadline, reason } = made;
+        let OfferMade { offer_id, queue_id, agent_id, address, deadline, reason } = made;
         match &self.call.phase {
             Phase::Queued => {
                 self.note(CallFact::Offered { offer_id, agent_id, address, deadline, reason });
                 self.leave_queue(ExitReasonOrOffer::Offered);
+                self.leave_proposer(queue_id, ExitReasonOrOffer::Offered);
             }
             Phase::Offered(offer) if offer.offer_id == offer_id => {}
-            Phase::WrapUp { .. } | Phase::Ended => self.tell(agent_id, CallNews::Gone { offer_id }),
+            Phase::WrapUp { .. } | Phase::Ended => {
+                self.decline(queue_id, agent_id, CallNews::Gone { offer_id });
+            }
             Phase::Vacant
             | Phase::Placing
             | Phase::Offered(_)
             | Phase::Connected { .. }
             | Phase::Voicemail { .. }
-            | Phase::Closing { .. } => self.tell(agent_id, CallNews::Rescinded { offer_id }),
+            | Phase::Closing { .. } => {
+                self.decline(queue_id, agent_id, CallNews::Rescinded { offer_id });
+            }
         }
         self.done()
     }
 
+    /// An offer that came too late: the session is free again, and no queue still counts on it.
+    fn decline(&mut self, queue_id: Option<QueueId>, agent_id: AgentId, news: CallNews) {
+        self.tell(agent_id, news);
+        let reason = ExitReasonOrOffer::Left(self.call.exit_reason().unwrap_or(ExitReason::Canceled));
+        self.leave_queue(reason);
+        self.leave_proposer(queue_id, reason);
+    }
+
+    /// A queue that the call has left may have missed that, and proposed it all the same.
+    fn leave_proposer(&mut self, proposer: Option<QueueId>, reason: ExitReasonOrOffer) {
+        let own = self.call.routing.as_ref().map(|routing| routing.queue_id);
+        if let Some(queue_id) = proposer.filter(|proposer| own != Some(*proposer)) {
+            self.leave(queue_id, reason);
+        }
+    }
+
     /// The session tells how its offer ended; it alone decides that.
-    pub(super) fn offer_settled(mut self, offer_id: OfferId, outcome: OfferOutcome) -> Decision<Call> {
+    pub(super) fn offer_settled(
+        mut self,
+        offer_id: OfferId,
+        agent_id: AgentId,
+        outcome: OfferOutcome,
+    ) -> Decision<Call> {
         match self.call.phase.clone() {
-            Phase::Offered(offer) if offer.offer_id == offer_id && offer.leg_id.is_none() => {
-                self.settle(&offer, outcome);
+            Phase::Offered(offer) if offer.offer_id == offer_id => {
+                if offer.leg_id.is_none() {
+                    self.settle(&offer, outcome);
+                }
             }
+            Phase::Connected { .. } | Phase::WrapUp { .. } if self.call.current_agent() == Some(agent_id) => {
+            }
+            // The agent took what is not offered any more, and must not wait for it.
+            _ if outcome == OfferOutcome::Accepted => self.tell(agent_id, CallNews::Rescinded { offer_id }),
             Phase::Offered(_)
             | Phase::Vacant
             | Phase::Placing
@@ -70,15 +119,23 @@ impl Draft {
         offer_id: Option<OfferId>,
         view: AgentView,
     ) -> Decision<Call> {
-        let is_ours = self.call.current_agent() == Some(agent_id);
+        let is_ours = self.call.current_agent() == Some(agent_id) && self.call.is_about_now(offer_id);
         match (self.call.phase.clone(), view) {
-            (Phase::Offered(offer), AgentView::Engaged) if is_ours && offer.leg_id.is_none() => {
+            (Phase::Offered(offer), AgentView::Engaged { .. }) if is_ours && offer.leg_id.is_none() => {
                 self.settle(&offer, OfferOutcome::Accepted);
             }
             (Phase::Offered(offer), AgentView::Free { outcome }) if is_ours => match offer.leg_id {
-                None => self.settle(&offer, outcome.unwrap_or(OfferOutcome::Rescinded)),
+                // One who took it and is free was freed in the meantime.
+                None => {
+                    let ended = outcome.filter(|outcome| *outcome != OfferOutcome::Accepted);
+                    self.settle(&offer, ended.unwrap_or(OfferOutcome::Rescinded));
+                }
                 Some(leg_id) => self.requeue(&offer, leg_id),
             },
+            // The session may have missed it.
+            (Phase::Connected { .. }, AgentView::Engaged { speaking: false }) if is_ours => {
+                self.tell(agent_id, CallNews::Connected);
+            }
             (Phase::Placing, AgentView::Free { .. }) if is_ours => {
                 self.note(CallFact::HangupRequested { by: EndedBy::System });
                 self.finish();
@@ -89,12 +146,18 @@ impl Draft {
                 self.note(CallFact::WrapUpExtended { until: told });
             }
             (Phase::WrapUp { .. }, AgentView::Free { .. }) if is_ours => self.note(CallFact::Completed),
-            (Phase::WrapUp { .. }, AgentView::Engaged) if is_ours => {
+            (Phase::WrapUp { .. }, AgentView::Engaged { .. }) if is_ours => {
                 let wrap_up = Some(self.call.wrap_up_time());
                 self.tell(agent_id, CallNews::Ended { wrap_up });
             }
-            (_, AgentView::Engaged | AgentView::WrappingUp { .. }) if !is_ours => {
-                self.tell(agent_id, CallNews::Ended { wrap_up: None });
+            (_, AgentView::Engaged { .. }) if !is_ours => {
+                self.tell(
+                    agent_id,
+                    match offer_id {
+                        Some(offer_id) => CallNews::Rescinded { offer_id },
+                        None => CallNews::Ended { wrap_up: None },
+                    },
+                );
             }
             (_, AgentView::Ringing) if !is_ours => {
                 if let Some(offer_id) = offer_id {
@@ -104,7 +167,7 @@ impl Draft {
             (
                 _,
                 AgentView::Ringing
-                | AgentView::Engaged
+                | AgentView::Engaged { .. }
                 | AgentView::WrappingUp { .. }
                 | AgentView::Free { .. },
             ) => {}

@@ -87,7 +87,7 @@ pub struct Connection {
 }
 
 /// A call: one customer interaction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// Its id.
     pub id: CallId,

@@ -81,6 +81,17 @@ struct Ready {
     readiness: Readiness,
 }
 
+/// A proposal under way, and the agent as it was known until it says something else.
+#[derive(Debug)]
+struct Proposed {
+    entry: QueueEntry,
+    agent_id: AgentId,
+    known: Option<(usize, Readiness)>,
+}
+
+/// How long a call whose proposal came to nothing is not proposed to the same agent again.
+const REFUSED_FOR: Millis = Millis::from_secs(2);
+
 /// The index of one queue.
 #[derive(Debug, Default)]
 pub struct QueueIndex {
@@ -91,7 +102,7 @@ pub struct QueueIndex {
     ready: HashMap<AgentId, Ready>,
     by_age: BTreeSet<(Timestamp, CallId)>,
     relaxing: BTreeSet<(Timestamp, CallId)>,
-    proposed: HashMap<OfferId, (QueueEntry, AgentId)>,
+    proposed: HashMap<OfferId, Proposed>,
 }
 
 impl QueueIndex {
@@ -143,7 +154,7 @@ impl QueueIndex {
     /// A call waits no longer, or is being offered. Answers whether it was here.
     pub fn leave(&mut self, call_id: CallId) -> bool {
         let proposed = self.proposed.len();
-        self.proposed.retain(|_, (entry, _)| entry.call_id != call_id);
+        self.proposed.retain(|_, proposed| proposed.entry.call_id != call_id);
         self.take_out(call_id).is_some() || self.proposed.len() < proposed
     }
 
@@ -159,8 +170,12 @@ impl QueueIndex {
 
     /// An agent could take a call.
     pub fn agent_ready(&mut self, agent_id: AgentId, skills: &Skills, readiness: Readiness) {
-        self.agent_gone(agent_id);
         let profile = self.profile_of(skills);
+        self.add_agent(agent_id, profile, readiness);
+    }
+
+    fn add_agent(&mut self, agent_id: AgentId, profile: usize, readiness: Readiness) {
+        self.agent_gone(agent_id);
         let rank = match self.settings.strategy {
             Strategy::LongestIdle | Strategy::BestSkill => 0,
             Strategy::RoundRobin => readiness.last_offer_at.map_or(i64::MIN, Timestamp::millis),
@@ -173,9 +188,16 @@ impl QueueIndex {
 
     /// An agent can take no call.
     pub fn agent_gone(&mut self, agent_id: AgentId) {
-        if let Some(ready) = self.ready.remove(&agent_id) {
-            self.profiles[ready.profile].agents.remove(&ready.place);
+        self.take_agent(agent_id);
+        for proposed in self.proposed.values_mut().filter(|proposed| proposed.agent_id == agent_id) {
+            proposed.known = None;
         }
+    }
+
+    fn take_agent(&mut self, agent_id: AgentId) -> Option<Ready> {
+        let ready = self.ready.remove(&agent_id)?;
+        self.profiles[ready.profile].agents.remove(&ready.place);
+        Some(ready)
     }
 
     /// The next match: the first call, by priority and age, that a ready agent may take, and the
@@ -191,9 +213,9 @@ impl QueueIndex {
         let waiting = self.waiting.len();
         let reason = self.reason(call_id, agent_id, waiting, now)?;
         let entry = self.take_out(call_id)?;
-        self.agent_gone(agent_id);
+        let known = self.take_agent(agent_id).map(|ready| (ready.profile, ready.readiness));
         let offer_id = OfferId::fresh();
-        self.proposed.insert(offer_id, (entry.clone(), agent_id));
+        self.proposed.insert(offer_id, Proposed { entry: entry.clone(), agent_id, known });
         Some(Proposal { offer_id, entry, agent_id, reason })
     }
 
@@ -263,11 +285,15 @@ impl QueueIndex {
         })
     }
 
-    /// The agent did not reserve itself: the call waits again at its place. The agent is told about
-    /// again when its session announces it.
+    /// The agent did not reserve itself: the call waits again at its place. The agent is as ready as
+    /// before unless its session announced something since, but not for this call at once.
     pub fn refused(&mut self, offer_id: OfferId, now: Timestamp) {
-        if let Some((entry, _)) = self.proposed.remove(&offer_id) {
+        if let Some(Proposed { mut entry, agent_id, known }) = self.proposed.remove(&offer_id) {
+            entry.passed_by.push((agent_id, now + REFUSED_FOR));
             self.insert(entry, now);
+            if let Some((profile, readiness)) = known {
+                self.add_agent(agent_id, profile, readiness);
+            }
         }
     }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, Strategy as Generator, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
+use super::strategy::Strategy;
 use super::*;
 use crate::domain::address::Address;
 use crate::domain::agent::Readiness;
