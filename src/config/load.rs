@@ -1,6 +1,7 @@
 //! Laying the sources of the configuration over each other. Pure: files and environment are given.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize as _;
 use toml::de::{DeTable, DeValue};
@@ -43,12 +44,19 @@ pub struct Sources {
 }
 
 /// The settings and where each value comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
     /// Value and origin of each key.
     pub values: BTreeMap<String, (Value, String)>,
+}
+
+/// Shows the settings only: the values hold secrets.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// Lays the sources over each other and checks the result.

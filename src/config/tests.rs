@@ -157,3 +157,54 @@ fn secrets_come_from_files() {
     let loaded = load(&sources).unwrap();
     assert_eq!(loaded.settings.providers["twilio"].auth_token, "s3cret");
 }
+
+#[test]
+fn a_file_that_is_there_but_cannot_be_read_is_never_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, "").unwrap();
+    assert!(gather(Some(&path), BTreeMap::new()).is_ok(), "config.d may be missing");
+    std::fs::create_dir_all(folder.path().join("config.d/20.toml")).unwrap();
+    let problem = gather(Some(&path), BTreeMap::new()).unwrap_err();
+    assert!(problem.place.ends_with("20.toml") && problem.message.contains("cannot be read"), "{problem}");
+}
+
+#[test]
+fn parts_are_read_by_name_and_the_last_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("config.d")).unwrap();
+    for (name, text) in [
+        ("config.toml", "[node]\nname = \"main\"\n"),
+        ("config.d/20.toml", "[node]\nname = \"second\"\n"),
+        ("config.d/10.toml", "[node]\nname = \"first\"\n"),
+        ("config.d/30.txt", "not read"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let sources = gather(Some(&folder.path().join("config.toml")), BTreeMap::new()).unwrap();
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.settings.node.name, "second");
+    assert!(loaded.values["node.name"].1.ends_with("20.toml:2"));
+}
+
+#[test]
+fn secrets_do_not_show_when_settings_are_printed() {
+    let text = "[providers.main]\nkind = \"twilio\"\naccount_sid = \"AC1\"\nauth_token = \"one\"\nauth_token_next = \"two\"\n";
+    let printed = format!("{:?}", load(&file(text)).unwrap());
+    assert!(printed.contains("AC1") && !printed.contains("one\"") && !printed.contains("two\""), "{printed}");
+}
+
+#[test]
+fn a_log_level_is_a_level_or_directives() {
+    for (level, is_fine) in [
+        ("info", true),
+        ("WARN,eml::store=debug", true),
+        ("eml[request]=trace", true),
+        ("inof", false),
+        ("info,eml::store=loud", false),
+        ("", false),
+    ] {
+        let loaded = load(&file(&format!("[telemetry]\nlog_level = \"{level}\"\n")));
+        assert_eq!(loaded.is_ok(), is_fine, "{level}");
+    }
+}
