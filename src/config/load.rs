@@ -175,9 +175,10 @@ impl Loading {
 
     fn unknown_key(&mut self, source: &Source<'_>, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) {
         let prefix = format!("{section}.");
-        let known: Vec<&str> = match section.starts_with("providers.") {
-            true => PROVIDER.iter().map(|(key, _)| *key).collect(),
-            false => self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect(),
+        let known: Vec<&str> = if section.starts_with("providers.") {
+            PROVIDER.iter().map(|(key, _)| *key).collect()
+        } else {
+            self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect()
         };
         let near = nearest(name.get_ref(), known.into_iter());
         let hint = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
@@ -319,7 +320,7 @@ pub fn variable_of(key: &str) -> String {
 
 /// The variable whose value a `…_FILE` variable's file holds.
 #[must_use]
-pub fn from_file(name: &str) -> Option<&str> {
+pub(super) fn from_file(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX).and(name.strip_suffix(FROM_FILE))
 }
 

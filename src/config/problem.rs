@@ -16,7 +16,7 @@ pub struct ConfigProblem {
 }
 
 /// A line of a file and a column in it, counted from 1.
-pub type Excerpt = (String, usize);
+pub(super) type Excerpt = (String, usize);
 
 impl ConfigProblem {
     /// A fault of something that has no lines, such as a variable.

@@ -6,11 +6,11 @@ use super::settings::{Provider, Settings};
 use crate::domain::time::Millis;
 
 /// A key and why its value cannot work.
-pub type Fault = (String, String);
+pub(super) type Fault = (String, String);
 
 /// Every fault of the settings.
 #[must_use]
-pub fn faults(settings: &Settings) -> Vec<Fault> {
+pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     let mut faults = Faults(Vec::new());
     faults.listen("server.listen", &settings.server.listen, false);
     faults.listen("telemetry.listen", &settings.telemetry.listen, true);
