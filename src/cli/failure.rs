@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use crate::config::ConfigProblem;
+use crate::store::StoreError;
 
-/// A failed command. Codes: 1 failed, 69 dependency down, 77 not permitted, 78 bad configuration.
+/// A failed command. Codes: 1 failed, 69 dependency down, 75 outcome unknown, try later, 77 not permitted, 78 bad configuration.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -46,15 +47,45 @@ impl Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let message = format!("{error:#}");
-        match error.downcast_ref::<crate::store::StoreError>() {
-            Some(_) => Self::dependency(message),
-            None => Self::failed(message),
-        }
+        let code = error.downcast_ref::<StoreError>().map_or(1, code_of);
+        Self { code, message }
     }
 }
 
-impl From<crate::store::StoreError> for Failure {
-    fn from(error: crate::store::StoreError) -> Self {
-        Self::dependency(error.to_string())
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { code: code_of(&error), message: error.to_string() }
+    }
+}
+
+/// The exit code for an error of the store: only a store that is away is a dependency that is down.
+const fn code_of(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Unavailable(_) => 69,
+        StoreError::InDoubt(_) => 75,
+        StoreError::Refused(_) => 78,
+        StoreError::Corrupt { .. } | StoreError::Exists(_) | StoreError::Changed => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_a_store_that_is_away_from_a_request_that_is_wrong() {
+        for (error, want) in [
+            (StoreError::Unavailable("away".to_owned()), 69),
+            (StoreError::InDoubt("broken".to_owned()), 75),
+            (StoreError::Refused("other product".to_owned()), 78),
+            (StoreError::Exists("ann".to_owned()), 1),
+        ] {
+            let wrapped = anyhow::Error::new(error.clone()).context("while starting");
+            assert_eq!(
+                (Failure::from(error.clone()).code, Failure::from(wrapped).code),
+                (want, want),
+                "{error}"
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     match &text[digits.len()..] {
         "ms" => Ok(Duration::from_millis(number)),
         "s" | "" => Ok(Duration::from_secs(number)),
-        "m" => Ok(Duration::from_secs(number * 60)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned()),
         _ => Err("write it as 500ms, 60s or 2m".to_owned()),
     }
 }
@@ -27,5 +27,6 @@ mod tests {
         assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(parse("7"), Ok(Duration::from_secs(7)));
         assert!(parse("2h").is_err() && parse("m").is_err());
+        assert!(parse("18446744073709551615m").is_err(), "no overflow");
     }
 }

@@ -1,12 +1,13 @@
 //! Laying the sources of the configuration over each other. Pure: files and environment are given.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize as _;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use super::problem::{ConfigProblem, Source, nearest};
+use super::problem::{ConfigProblem, Excerpt, Source, nearest};
 use super::settings::Settings;
 use super::validate;
 
@@ -16,6 +17,8 @@ pub const DEFAULTS: &str = include_str!("../../config.toml");
 pub const PREFIX: &str = "EML__";
 /// Ending of variables that name a file with the value.
 const FROM_FILE: &str = "_FILE";
+/// Longest span that can be set, in milliseconds: a hundred years.
+const LONGEST_MS: i64 = 100 * 365 * 86_400_000;
 /// Keys of a provider section and an example of each value's type.
 const PROVIDER: [(&str, Value); 9] = [
     ("kind", Value::String(String::new())),
@@ -41,12 +44,19 @@ pub struct Sources {
 }
 
 /// The settings and where each value comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
     /// Value and origin of each key.
     pub values: BTreeMap<String, (Value, String)>,
+}
+
+/// Shows the settings only: the values hold secrets.
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// Lays the sources over each other and checks the result.
@@ -72,6 +82,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<ConfigProblem>> {
 struct Loading {
     known: BTreeMap<String, Value>,
     values: BTreeMap<String, (Value, String)>,
+    /// Where a key stands in a file, as long as no later source sets it.
+    places: BTreeMap<String, (String, Option<Excerpt>)>,
     problems: Vec<ConfigProblem>,
 }
 
@@ -107,24 +119,33 @@ impl Loading {
             }
         };
         for (name, section) in table.get_ref() {
-            let Some(keys) = section.get_ref().as_table() else {
+            let known = &**name.get_ref();
+            if !self.sections().any(|section| section == known) {
                 self.unknown_section(source, name);
                 continue;
-            };
-            match &**name.get_ref() {
-                "providers" => {
-                    for (provider, keys) in keys {
-                        if let Some(keys) = keys.get_ref().as_table() {
-                            self.section(source, &format!("providers.{}", provider.get_ref()), keys);
-                        }
-                    }
-                }
-                section if self.sections().any(|known| known == section) => {
-                    self.section(source, section, keys);
-                }
-                _ => self.unknown_section(source, name),
+            }
+            match section.get_ref().as_table() {
+                None => self.not_a_section(source, known, section),
+                Some(providers) if known == "providers" => self.providers(source, providers),
+                Some(keys) => self.section(source, known, keys),
             }
         }
+    }
+
+    fn providers(&mut self, source: &Source<'_>, providers: &DeTable<'_>) {
+        for (name, section) in providers {
+            let path = format!("providers.{}", name.get_ref());
+            self.places.insert(path.clone(), source.place(name.span().start));
+            match section.get_ref().as_table() {
+                Some(keys) => self.section(source, &path, keys),
+                None => self.not_a_section(source, &path, section),
+            }
+        }
+    }
+
+    fn not_a_section(&mut self, source: &Source<'_>, path: &str, found: &Spanned<DeValue<'_>>) {
+        let message = format!("{path} must be a section, not {}", kind(&owned(found.get_ref())));
+        self.problems.push(source.problem(found.span().start, "EML-0103", message));
     }
 
     fn sections(&self) -> impl Iterator<Item = &str> {
@@ -154,9 +175,10 @@ impl Loading {
 
     fn unknown_key(&mut self, source: &Source<'_>, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) {
         let prefix = format!("{section}.");
-        let known: Vec<&str> = match section.starts_with("providers.") {
-            true => PROVIDER.iter().map(|(key, _)| *key).collect(),
-            false => self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect(),
+        let known: Vec<&str> = if section.starts_with("providers.") {
+            PROVIDER.iter().map(|(key, _)| *key).collect()
+        } else {
+            self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect()
         };
         let near = nearest(name.get_ref(), known.into_iter());
         let hint = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
@@ -171,7 +193,13 @@ impl Loading {
             self.problems.push(source.problem(value.span().start, "EML-0103", message));
             return;
         }
+        if let Some(why) = unfit(&key, &found) {
+            let message = format!("{key} {why}");
+            self.problems.push(source.problem(value.span().start, "EML-0104", message));
+            return;
+        }
         let origin = format!("{}:{}", source.name, source.line(value.span().start));
+        self.places.insert(key.clone(), source.place(value.span().start));
         self.values.insert(key, (found, origin));
     }
 
@@ -179,18 +207,23 @@ impl Loading {
         let Some(path) = name.strip_prefix(PREFIX) else { return };
         let key = path.to_lowercase().replace("__", ".");
         if self.example(&key).is_none() {
-            let names: Vec<_> = self.known.keys().map(|key| variable_of(key)).collect();
+            let names: Vec<_> = self.names_like(&key).iter().map(|key| variable_of(key)).collect();
             let near = nearest(name, names.iter().map(String::as_str));
             let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            self.problems.push(ConfigProblem {
-                code: "EML-0105",
-                place: name.to_owned(),
-                message: format!("names no key{hint}"),
-                excerpt: None,
-            });
+            self.problems.push(ConfigProblem::plain("EML-0105", name, format!("names no key{hint}")));
             return;
         }
         self.set_text(&key, value, name);
+    }
+
+    /// Every key there is; keys of providers under the provider's name that an unknown key has.
+    fn names_like(&self, key: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.known.keys().cloned().collect();
+        let provider = key.strip_prefix("providers.").and_then(|rest| rest.split('.').next());
+        if let Some(name) = provider {
+            names.extend(PROVIDER.iter().map(|(field, _)| format!("providers.{name}.{field}")));
+        }
+        names
     }
 
     /// Sets a key from text, by the type it has.
@@ -206,17 +239,17 @@ impl Loading {
             }
             Value::Float(_) | Value::Datetime(_) | Value::Table(_) => None,
         };
-        match value {
-            Some(value) => {
-                self.values.insert(key.to_owned(), (value, origin.to_owned()));
-            }
-            None => self.problems.push(ConfigProblem {
-                code: "EML-0103",
-                place: origin.to_owned(),
-                message: format!("{key} must be {}", kind(&example)),
-                excerpt: None,
-            }),
+        let Some(value) = value else {
+            let message = format!("{key} must be {}", kind(&example));
+            self.problems.push(ConfigProblem::plain("EML-0103", origin, message));
+            return;
+        };
+        if let Some(why) = unfit(key, &value) {
+            self.problems.push(ConfigProblem::plain("EML-0104", origin, format!("{key} {why}")));
+            return;
         }
+        self.places.remove(key);
+        self.values.insert(key.to_owned(), (value, origin.to_owned()));
     }
 
     fn finish(mut self) -> Result<Loaded, Vec<ConfigProblem>> {
@@ -228,28 +261,39 @@ impl Loading {
             Ok(settings) => settings,
             Err(error) => {
                 let message = error.message().to_owned();
-                self.problems.push(ConfigProblem {
-                    code: "EML-0104",
-                    place: "configuration".to_owned(),
-                    message,
-                    excerpt: None,
-                });
+                self.problems.push(ConfigProblem::plain("EML-0104", "configuration", message));
                 return Err(self.problems);
             }
         };
         for (key, why) in validate::faults(&settings) {
-            let origin = self.values.get(&key).map_or("default", |(_, origin)| origin);
+            let (place, excerpt) = self.place_of(&key);
             self.problems.push(ConfigProblem {
                 code: "EML-0104",
-                place: origin.to_owned(),
+                place,
                 message: format!("{key} {why}"),
-                excerpt: None,
+                excerpt,
             });
         }
         if self.problems.is_empty() {
             Ok(Loaded { settings, values: self.values })
         } else {
             Err(self.problems)
+        }
+    }
+}
+
+impl Loading {
+    /// Where a key was set; a key that nobody set stands where its section begins.
+    fn place_of(&self, key: &str) -> (String, Option<Excerpt>) {
+        if let Some(place) = self.places.get(key) {
+            return place.clone();
+        }
+        if let Some((_, origin)) = self.values.get(key) {
+            return (origin.clone(), None);
+        }
+        match key.rsplit_once('.') {
+            Some((section, _)) => self.place_of(section),
+            None => ("default".to_owned(), None),
         }
     }
 }
@@ -285,8 +329,9 @@ fn owned(value: &DeValue<'_>) -> Value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Integer(integer) => {
             let digits = integer.as_str().replace('_', "");
-            i64::from_str_radix(&digits, integer.radix())
-                .map_or_else(|_| Value::String(digits), Value::Integer)
+            // A number that is too large for any key stays too large.
+            let beyond = if digits.starts_with('-') { i64::MIN } else { i64::MAX };
+            Value::Integer(i64::from_str_radix(&digits, integer.radix()).unwrap_or(beyond))
         }
         DeValue::Float(float) => float.as_str().parse().map_or(Value::Float(f64::NAN), Value::Float),
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
@@ -298,6 +343,13 @@ fn owned(value: &DeValue<'_>) -> Value {
             Value::Table(entries.collect())
         }
     }
+}
+
+/// Why a whole number cannot be the value of a key: all of them are spans or counts.
+fn unfit(key: &str, value: &Value) -> Option<String> {
+    let number = value.as_integer()?;
+    let most = if key.ends_with("_ms") { LONGEST_MS } else { i64::from(u32::MAX) };
+    (!(0..=most).contains(&number)).then(|| format!("must be a whole number from 0 to {most}"))
 }
 
 fn same_type(found: &Value, example: &Value) -> bool {

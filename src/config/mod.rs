@@ -8,6 +8,7 @@ mod tests;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use load::{DEFAULTS, Loaded, PREFIX, Sources, load, variable_of};
@@ -32,13 +33,17 @@ pub fn gather(file: Option<&Path>, environment: BTreeMap<String, String>) -> Res
     };
     match std::fs::read_to_string(&path) {
         Ok(text) => sources.files.push((path.display().to_string(), text)),
-        Err(error) if is_named => return Err(unreadable(&path, &error)),
-        Err(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_named => {}
+        Err(error) => return Err(unreadable(&path, &error)),
     }
     let folder = path.parent().unwrap_or(Path::new("")).join("config.d");
-    let entries = std::fs::read_dir(&folder).map(|entries| entries.flatten().map(|entry| entry.path()));
-    let mut parts: Vec<_> = entries.map(Iterator::collect).unwrap_or_default();
-    parts.retain(|part: &PathBuf| part.extension().is_some_and(|ending| ending == "toml"));
+    let mut parts: Vec<PathBuf> = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+    .map_err(|error| unreadable(&folder, &error))?;
+    parts.retain(|part| part.extension().is_some_and(|ending| ending == "toml"));
     parts.sort();
     for part in parts {
         let text = std::fs::read_to_string(&part).map_err(|error| unreadable(&part, &error))?;

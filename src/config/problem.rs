@@ -12,7 +12,17 @@ pub struct ConfigProblem {
     /// What is wrong, and what would be right.
     pub message: String,
     /// The line of the file, and the column under which the caret stands, from 1.
-    pub excerpt: Option<(String, usize)>,
+    pub excerpt: Option<Excerpt>,
+}
+
+/// A line of a file and a column in it, counted from 1.
+pub(super) type Excerpt = (String, usize);
+
+impl ConfigProblem {
+    /// A fault of something that has no lines, such as a variable.
+    pub(super) fn plain(code: &'static str, place: impl Into<String>, message: String) -> Self {
+        Self { code, place: place.into(), message, excerpt: None }
+    }
 }
 
 impl fmt::Display for ConfigProblem {
@@ -34,12 +44,18 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// A fault at a byte of the text.
     pub(super) fn problem(&self, at: usize, code: &'static str, message: String) -> ConfigProblem {
+        let (place, excerpt) = self.place(at);
+        ConfigProblem { code, place, message, excerpt }
+    }
+
+    /// The place of a byte as `file:line:column`, and its line.
+    pub(super) fn place(&self, at: usize) -> (String, Option<Excerpt>) {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |place| place + 1);
         let column = before[start..].chars().count() + 1;
         let excerpt = self.text.lines().nth(line - 1).map(|text| (text.to_owned(), column));
-        ConfigProblem { code, place: format!("{}:{line}:{column}", self.name), message, excerpt }
+        (format!("{}:{line}:{column}", self.name), excerpt)
     }
 
     /// The line of a byte, from 1.

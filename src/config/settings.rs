@@ -1,6 +1,7 @@
 //! The settings, section by section, as plain data.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -177,7 +178,7 @@ pub struct Telemetry {
 }
 
 /// One provider.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Provider {
     /// Which module speaks with it.
@@ -192,12 +193,27 @@ pub struct Provider {
     pub public_url: String,
     /// Where its API is.
     pub api_base: String,
-    /// New calls per second.
+    /// New calls per second, 0 without limit.
     pub calls_per_second: u32,
     /// Music for waiting and hold.
     pub music_url: String,
     /// Where a loopback carrier listens.
     pub listen: String,
+}
+
+/// Shows everything but the secrets.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider")
+            .field("kind", &self.kind)
+            .field("account_sid", &self.account_sid)
+            .field("public_url", &self.public_url)
+            .field("api_base", &self.api_base)
+            .field("calls_per_second", &self.calls_per_second)
+            .field("music_url", &self.music_url)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {

@@ -54,20 +54,43 @@ fn each_fault_is_told_with_its_place_and_a_way_out() {
         ),
         (
             "[server]\nlisten = \"here\"\n",
-            "config.toml:2 EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080",
+            "config.toml:2:10 EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080\n    listen = \"here\"\n             ^",
         ),
         (
             "[store]\nurl = \"mysql://x\"\n",
-            "config.toml:2 EML-0104 store.url must begin with sqlite:// or be memory:",
+            "config.toml:2:7 EML-0104 store.url must begin with sqlite:// or be memory:\n    url = \"mysql://x\"\n          ^",
         ),
         (
             "[server]\npublic_url = \"https://my_host.example.org\"\n",
-            "config.toml:2 EML-0104 server.public_url must not have a host name with `_`",
+            "config.toml:2:14 EML-0104 server.public_url must not have a host name with `_`\n    public_url = \"https://my_host.example.org\"\n                 ^",
         ),
-        ("[auth]\nbcrypt_cost = 3\n", "config.toml:2 EML-0104 auth.bcrypt_cost must be 4 to 15"),
+        (
+            "[auth]\nbcrypt_cost = 3\n",
+            "config.toml:2:15 EML-0104 auth.bcrypt_cost must be 4 to 15\n    bcrypt_cost = 3\n                  ^",
+        ),
+        (
+            "[auth]\nbcrypt_cost = -1\n",
+            "config.toml:2:15 EML-0104 auth.bcrypt_cost must be a whole number from 0 to 4294967295\n    bcrypt_cost = -1\n                  ^",
+        ),
+        (
+            "[auth]\naccess_ttl_ms = 99999999999999999999\n",
+            "config.toml:2:17 EML-0104 auth.access_ttl_ms must be a whole number from 0 to 3153600000000\n    access_ttl_ms = 99999999999999999999\n                    ^",
+        ),
+        (
+            "server = 1\n",
+            "config.toml:1:10 EML-0103 server must be a section, not a whole number\n    server = 1\n             ^",
+        ),
+        (
+            "[providers]\nmain = \"twilio\"\n",
+            "config.toml:2:8 EML-0103 providers.main must be a section, not text\n    main = \"twilio\"\n           ^",
+        ),
+        (
+            "[server]\ntrusted_proxies = [\"here\"]\n",
+            "config.toml:2:19 EML-0104 server.trusted_proxies.0 must be an IP address\n    trusted_proxies = [\"here\"]\n                      ^",
+        ),
         (
             "[telemetry]\nlisten = \"127.0.0.1:8080\"\n",
-            "config.toml:2 EML-0104 telemetry.listen must not be the same as server.listen",
+            "config.toml:2:10 EML-0104 telemetry.listen must not be the same as server.listen\n    listen = \"127.0.0.1:8080\"\n             ^",
         ),
     ] {
         assert_eq!(message(&file(text)), want);
@@ -83,17 +106,38 @@ fn a_provider_without_its_secrets_is_refused() {
         "{told}"
     );
     assert!(told.contains("providers.twilio.kind must be twilio or loopback"), "{told}");
-    assert!(told.contains("providers.twilio.auth_token must be set"), "{told}");
+    let begin = "config.toml:1:12 EML-0104 providers.twilio.auth_token must be set\n    [providers.twilio]\n";
+    assert!(told.contains(begin), "{told}");
 }
 
 #[test]
-fn unknown_variables_are_refused_with_the_nearest_name() {
-    let mut sources = Sources::default();
-    sources.environment.insert("EML__SERVER__LISTN".to_owned(), "x".to_owned());
-    assert_eq!(
-        message(&sources),
-        "EML__SERVER__LISTN EML-0105 names no key; did you mean EML__SERVER__LISTEN?"
-    );
+fn variables_with_a_wrong_name_or_value_are_refused() {
+    for (name, value, want) in [
+        (
+            "EML__SERVER__LISTN",
+            "x",
+            "EML__SERVER__LISTN EML-0105 names no key; did you mean EML__SERVER__LISTEN?",
+        ),
+        (
+            "EML__PROVIDERS__MAIN__AUTH_TOKN",
+            "x",
+            "EML__PROVIDERS__MAIN__AUTH_TOKN EML-0105 names no key; did you mean EML__PROVIDERS__MAIN__AUTH_TOKEN?",
+        ),
+        (
+            "EML__CALLS__MAX_ACTIVE",
+            "-1",
+            "EML__CALLS__MAX_ACTIVE EML-0104 calls.max_active must be a whole number from 0 to 4294967295",
+        ),
+        (
+            "EML__SERVER__LISTEN",
+            "here",
+            "EML__SERVER__LISTEN EML-0104 server.listen must be ADDRESS:PORT, as in 127.0.0.1:8080",
+        ),
+    ] {
+        let mut sources = file("[server]\nlisten = \"127.0.0.1:1\"\n");
+        sources.environment.insert(name.to_owned(), value.to_owned());
+        assert_eq!(message(&sources), want);
+    }
 }
 
 #[test]
@@ -112,4 +156,55 @@ fn secrets_come_from_files() {
     let sources = gather(Some(&empty), variables.into()).unwrap();
     let loaded = load(&sources).unwrap();
     assert_eq!(loaded.settings.providers["twilio"].auth_token, "s3cret");
+}
+
+#[test]
+fn a_file_that_is_there_but_cannot_be_read_is_never_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, "").unwrap();
+    assert!(gather(Some(&path), BTreeMap::new()).is_ok(), "config.d may be missing");
+    std::fs::create_dir_all(folder.path().join("config.d/20.toml")).unwrap();
+    let problem = gather(Some(&path), BTreeMap::new()).unwrap_err();
+    assert!(problem.place.ends_with("20.toml") && problem.message.contains("cannot be read"), "{problem}");
+}
+
+#[test]
+fn parts_are_read_by_name_and_the_last_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("config.d")).unwrap();
+    for (name, text) in [
+        ("config.toml", "[node]\nname = \"main\"\n"),
+        ("config.d/20.toml", "[node]\nname = \"second\"\n"),
+        ("config.d/10.toml", "[node]\nname = \"first\"\n"),
+        ("config.d/30.txt", "not read"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let sources = gather(Some(&folder.path().join("config.toml")), BTreeMap::new()).unwrap();
+    let loaded = load(&sources).unwrap();
+    assert_eq!(loaded.settings.node.name, "second");
+    assert!(loaded.values["node.name"].1.ends_with("20.toml:2"));
+}
+
+#[test]
+fn secrets_do_not_show_when_settings_are_printed() {
+    let text = "[providers.main]\nkind = \"twilio\"\naccount_sid = \"AC1\"\nauth_token = \"one\"\nauth_token_next = \"two\"\n";
+    let printed = format!("{:?}", load(&file(text)).unwrap());
+    assert!(printed.contains("AC1") && !printed.contains("one\"") && !printed.contains("two\""), "{printed}");
+}
+
+#[test]
+fn a_log_level_is_a_level_or_directives() {
+    for (level, is_fine) in [
+        ("info", true),
+        ("WARN,eml::store=debug", true),
+        ("eml[request]=trace", true),
+        ("inof", false),
+        ("info,eml::store=loud", false),
+        ("", false),
+    ] {
+        let loaded = load(&file(&format!("[telemetry]\nlog_level = \"{level}\"\n")));
+        assert_eq!(loaded.is_ok(), is_fine, "{level}");
+    }
 }

@@ -49,10 +49,24 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
         "telemetry.log_format",
         "must be auto, json or pretty",
     );
+    faults.check(
+        !is_log_level(&settings.telemetry.log_level),
+        "telemetry.log_level",
+        "must be off, error, warn, info, debug or trace, or directives as in info,eml::store=debug",
+    );
     for (name, provider) in &settings.providers {
         faults.provider(name, provider);
     }
     faults.0
+}
+
+/// Whether each part is a level, alone or after a target and `=`.
+fn is_log_level(directives: &str) -> bool {
+    directives.split(',').all(|part| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        levels.iter().any(|known| known.eq_ignore_ascii_case(level))
+    })
 }
 
 struct Faults(Vec<Fault>);
