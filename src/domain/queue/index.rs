@@ -87,8 +87,12 @@ struct Proposed {
     entry: QueueEntry,
     agent_id: AgentId,
     known: Option<(usize, Readiness)>,
+    made_at: Timestamp,
 }
 
+/// How long a proposal may take until call and agent have told what became of it. Longer than any
+/// question to an actor takes, so it only ends what was lost with a failed actor.
+const PROPOSAL_LIMIT: Millis = Millis::from_secs(10);
 /// How long a call whose proposal came to nothing is not proposed to the same agent again.
 const REFUSED_FOR: Millis = Millis::from_secs(2);
 
@@ -153,9 +157,22 @@ impl QueueIndex {
 
     /// A call waits no longer, or is being offered. Answers whether it was here.
     pub fn leave(&mut self, call_id: CallId) -> bool {
-        let proposed = self.proposed.len();
-        self.proposed.retain(|_, proposed| proposed.entry.call_id != call_id);
-        self.take_out(call_id).is_some() || self.proposed.len() < proposed
+        let of_call = |proposed: &Proposed| proposed.entry.call_id == call_id;
+        let under_way: Vec<_> = self
+            .proposed
+            .iter()
+            .filter(|(_, proposed)| of_call(proposed))
+            .map(|(offer_id, _)| *offer_id)
+            .collect();
+        for offer_id in &under_way {
+            // Its agent is as ready as before; if it did reserve itself, its session says so.
+            if let Some(Proposed { agent_id, known: Some((profile, readiness)), .. }) =
+                self.proposed.remove(offer_id)
+            {
+                self.add_agent(agent_id, profile, readiness);
+            }
+        }
+        self.take_out(call_id).is_some() || !under_way.is_empty()
     }
 
     fn take_out(&mut self, call_id: CallId) -> Option<QueueEntry> {
@@ -203,6 +220,7 @@ impl QueueIndex {
     /// The next match: the first call, by priority and age, that a ready agent may take, and the
     /// agent whom the strategy puts first. Both leave the index until they are told about again.
     pub fn next_match(&mut self, now: Timestamp) -> Option<Proposal> {
+        self.give_up_proposals(now);
         if self.ready.is_empty() || self.waiting.is_empty() {
             return None;
         }
@@ -215,7 +233,7 @@ impl QueueIndex {
         let entry = self.take_out(call_id)?;
         let known = self.take_agent(agent_id).map(|ready| (ready.profile, ready.readiness));
         let offer_id = OfferId::fresh();
-        self.proposed.insert(offer_id, Proposed { entry: entry.clone(), agent_id, known });
+        self.proposed.insert(offer_id, Proposed { entry: entry.clone(), agent_id, known, made_at: now });
         Some(Proposal { offer_id, entry, agent_id, reason })
     }
 
@@ -288,7 +306,7 @@ impl QueueIndex {
     /// The agent did not reserve itself: the call waits again at its place. The agent is as ready as
     /// before unless its session announced something since, but not for this call at once.
     pub fn refused(&mut self, offer_id: OfferId, now: Timestamp) {
-        if let Some(Proposed { mut entry, agent_id, known }) = self.proposed.remove(&offer_id) {
+        if let Some(Proposed { mut entry, agent_id, known, .. }) = self.proposed.remove(&offer_id) {
             entry.passed_by.push((agent_id, now + REFUSED_FOR));
             self.insert(entry, now);
             if let Some((profile, readiness)) = known {
@@ -297,10 +315,26 @@ impl QueueIndex {
         }
     }
 
+    /// Proposals that nobody told the end of, because an actor failed with the message.
+    fn give_up_proposals(&mut self, now: Timestamp) {
+        let is_old = |proposed: &Proposed| now.since(proposed.made_at) >= PROPOSAL_LIMIT;
+        let old: Vec<_> = self
+            .proposed
+            .iter()
+            .filter(|(_, proposed)| is_old(proposed))
+            .map(|(offer_id, _)| *offer_id)
+            .collect();
+        for offer_id in old {
+            self.refused(offer_id, now);
+        }
+    }
+
     /// When the next call asks for less, or an agent who let one pass may get it again.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        self.relaxing.first().map(|(at, _)| *at)
+        let relaxation = self.relaxing.first().map(|(at, _)| *at);
+        let proposal = self.proposed.values().map(|proposed| proposed.made_at + PROPOSAL_LIMIT).min();
+        relaxation.into_iter().chain(proposal).min()
     }
 
     /// How many calls wait.

@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::address::Address;
 use crate::domain::agent::Readiness;
 use crate::domain::call::{CallBrief, Direction, QueueEntry};
-use crate::domain::id::{AgentId, CallId, QueueId, SkillId};
+use crate::domain::id::{AgentId, CallId, OfferId, QueueId, SkillId};
 use crate::domain::time::{Millis, Timestamp};
 
 fn at(seconds: i64) -> Timestamp {
@@ -175,19 +175,57 @@ fn steps() -> impl Generator<Value = Vec<Step>> {
     )
 }
 
+/// A proposal under way, as the plain model sees it.
+struct Open {
+    offer_id: OfferId,
+    call: (i32, Timestamp, CallId, u8),
+    agent_id: AgentId,
+    /// The agent's level, unless it said something since.
+    known: Option<u8>,
+}
+
 /// What the index should do, the slow way.
 #[derive(Default)]
 struct Plain {
     calls: Vec<(i32, Timestamp, CallId, u8)>,
     agents: Vec<(AgentId, u8)>,
+    open: Vec<Open>,
+    passed: Vec<(CallId, AgentId, Timestamp)>,
 }
 
 impl Plain {
-    fn best(&self) -> Option<CallId> {
+    fn best(&self, now: Timestamp) -> Option<CallId> {
         let mut calls = self.calls.clone();
         calls.sort_by_key(|(priority, since, id, _)| (std::cmp::Reverse(*priority), *since, *id));
-        let served = |level: u8| self.agents.iter().any(|(_, has)| level == 0 || *has >= level);
-        calls.into_iter().find(|(_, _, _, level)| served(*level)).map(|(_, _, id, _)| id)
+        let passes = |call: CallId, agent: AgentId| {
+            self.passed.iter().any(|(who, by, until)| (*who, *by) == (call, agent) && *until > now)
+        };
+        let served = |id: CallId, level: u8| {
+            self.agents.iter().any(|(agent, has)| (level == 0 || *has >= level) && !passes(id, *agent))
+        };
+        calls.into_iter().find(|(_, _, id, level)| served(*id, *level)).map(|(_, _, id, _)| id)
+    }
+
+    fn leave(&mut self, id: CallId) {
+        self.calls.retain(|(_, _, known, _)| *known != id);
+        self.passed.retain(|(known, _, _)| *known != id);
+        while let Some(place) = self.open.iter().position(|open| open.call.2 == id) {
+            let open = self.open.remove(place);
+            self.agents.extend(open.known.map(|level| (open.agent_id, level)));
+        }
+    }
+
+    fn said(&mut self, agent_id: AgentId) {
+        self.agents.retain(|(id, _)| *id != agent_id);
+        for open in self.open.iter_mut().filter(|open| open.agent_id == agent_id) {
+            open.known = None;
+        }
+    }
+
+    fn refused(&mut self, open: Open, now: Timestamp) {
+        self.calls.push(open.call);
+        self.passed.push((open.call.2, open.agent_id, now + Millis::from_secs(2)));
+        self.agents.extend(open.known.map(|level| (open.agent_id, level)));
     }
 }
 
@@ -196,54 +234,66 @@ proptest! {
     fn the_index_serves_the_call_that_a_plain_search_would(steps in steps()) {
         let mut index = QueueIndex::new(QueueSettings::default());
         let mut plain = Plain::default();
-        let mut open = Vec::new();
         for (time, step) in steps.into_iter().enumerate() {
-            let now = at(i64::try_from(time).unwrap());
+            // Slow enough for backoffs to end, quick enough for no proposal to be given up.
+            let now = Timestamp::from_millis(i64::try_from(time).unwrap() * 150);
             match step {
                 Step::Enter(n, priority, level) => {
-                    open.retain(|(_, id, _, _)| *id != call(n));
                     let skills: &[(u32, u8)] = if level == 0 { &[] } else { &[(1, level)] };
                     index.enter(entry(n, priority, now, skills), now);
-                    plain.calls.retain(|(_, _, id, _)| *id != call(n));
+                    plain.leave(call(n));
                     plain.calls.push((priority, now, call(n), level));
                 }
                 Step::Leave(n) => {
                     index.leave(call(n));
-                    open.retain(|(_, id, _, _)| *id != call(n));
-                    plain.calls.retain(|(_, _, id, _)| *id != call(n));
+                    plain.leave(call(n));
                 }
                 Step::Ready(n, level) => {
                     let skills = if level == 0 { BTreeMap::new() } else { BTreeMap::from([(skill(1), level)]) };
                     index.agent_ready(agent(n), &skills, idle(now));
-                    plain.agents.retain(|(id, _)| *id != agent(n));
+                    plain.said(agent(n));
                     plain.agents.push((agent(n), level));
                 }
                 Step::Gone(n) => {
                     index.agent_gone(agent(n));
-                    plain.agents.retain(|(id, _)| *id != agent(n));
+                    plain.said(agent(n));
                 }
                 Step::Match => {
                     let found = index.next_match(now);
-                    prop_assert_eq!(found.as_ref().map(|proposal| proposal.entry.call_id), plain.best());
+                    prop_assert_eq!(found.as_ref().map(|proposal| proposal.entry.call_id), plain.best(now));
                     if let Some(proposal) = found {
-                        let place = plain.calls.iter().position(|(_, _, id, _)| *id == proposal.entry.call_id).unwrap();
-                        let (priority, since, id, level) = plain.calls.remove(place);
-                        let (_, has) = plain.agents.iter().find(|(id, _)| *id == proposal.agent_id).copied().unwrap();
-                        prop_assert!(level == 0 || has >= level);
-                        plain.agents.retain(|(id, _)| *id != proposal.agent_id);
-                        open.push((proposal.offer_id, id, (priority, since), level));
+                        let id = proposal.entry.call_id;
+                        let place = plain.calls.iter().position(|(_, _, known, _)| *known == id).unwrap();
+                        let call = plain.calls.remove(place);
+                        let place = plain.agents.iter().position(|(id, _)| *id == proposal.agent_id).unwrap();
+                        let (agent_id, has) = plain.agents.remove(place);
+                        prop_assert!(call.3 == 0 || has >= call.3);
+                        plain.open.push(Open { offer_id: proposal.offer_id, call, agent_id, known: Some(has) });
                     }
                 }
                 Step::Refuse => {
-                    if let Some((offer_id, id, (priority, since), level)) = open.pop() {
-                        index.refused(offer_id, now);
-                        plain.calls.push((priority, since, id, level));
+                    if let Some(open) = plain.open.pop() {
+                        index.refused(open.offer_id, now);
+                        plain.refused(open, now);
                     }
                 }
             }
             prop_assert_eq!(index.waiting(), plain.calls.len());
             prop_assert_eq!(index.ready(), plain.agents.len());
-            prop_assert_eq!(index.proposed(), open.len());
+            prop_assert_eq!(index.proposed(), plain.open.len());
         }
     }
+}
+
+#[test]
+fn a_proposal_that_nobody_answers_is_given_up() {
+    let mut index = QueueIndex::new(QueueSettings::default());
+    index.enter(entry(1, 0, at(0), &[]), at(0));
+    index.agent_ready(agent(1), &BTreeMap::new(), idle(at(0)));
+    assert!(index.next_match(at(0)).is_some());
+    assert_eq!(index.wake_at(), Some(at(10)));
+    assert_eq!(pair(&mut index, at(9)), None);
+    assert_eq!(pair(&mut index, at(10)), None, "not to the same agent at once");
+    assert_eq!((index.waiting(), index.ready(), index.proposed()), (1, 1, 0));
+    assert_eq!(pair(&mut index, at(12)), Some((call(1), agent(1))));
 }
