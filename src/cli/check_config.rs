@@ -19,7 +19,8 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Show {
     /// The values that apply; secrets are hidden.
-    Show {
+    #[command(name = "show")]
+    Values {
         /// Also where each value comes from.
         #[arg(long)]
         origin: bool,
@@ -61,7 +62,7 @@ pub(super) fn show(show: &Show, loaded: Result<Loaded, Failure>) -> Result<(), F
                 output::line(format_args!("{}={}", config::variable_of(&key), plain(&key, &value)));
             }
         }
-        Show::Show { origin } => {
+        Show::Values { origin } => {
             for (key, (value, from)) in loaded?.values {
                 let value = plain(&key, &value);
                 if *origin {
