@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output;
 use crate::config::ConfigProblem;
 use crate::store::StoreError;
 
@@ -38,8 +39,14 @@ impl Failure {
         Self { code: 78, message: lines.join("\n") }
     }
 
+    /// The configuration can be used, but warnings were not to be let pass.
+    #[must_use]
+    pub(super) fn warned(count: usize) -> Self {
+        Self { code: 78, message: format!("{count} of the warnings above count as faults: --deny-warnings") }
+    }
+
     pub(super) fn report(self) -> ExitCode {
-        eprintln!("{}", self.message);
+        output::talk(&self.message);
         ExitCode::from(self.code)
     }
 }

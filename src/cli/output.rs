@@ -1,4 +1,4 @@
-//! Standard output that may be closed by whoever reads it.
+//! Standard output and standard error, which may be closed by whoever reads them.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -10,4 +10,10 @@ pub(super) fn line(text: impl fmt::Display) {
     {
         std::process::exit(0);
     }
+}
+
+/// Tells the person at the terminal something. When nobody reads it, nothing is lost but the talk:
+/// the exit code still says how the command went.
+pub(super) fn talk(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

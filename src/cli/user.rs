@@ -38,8 +38,8 @@ pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Fail
     if password.chars().count() < 8 {
         return Err(Failure::failed("the password must have at least 8 characters"));
     }
-    let stores = store::open(&settings.store_url()).await?;
     let user = new_user(&login, password, role, settings.auth.bcrypt_cost)?;
+    let stores = store::open(&settings.store_url()).await?;
     insert(&*stores.records, &user).await?;
     output::line(user.id);
     Ok(())
@@ -48,11 +48,14 @@ pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Fail
 /// A user with a hashed password.
 ///
 /// # Errors
-/// When the password is longer than 72 bytes.
+/// When the login is empty, has blanks or more than 128 bytes, or the password more than 72 bytes.
 pub(super) fn new_user(login: &str, password: &str, role: Role, cost: u32) -> Result<User, Failure> {
+    let login = login.trim().to_lowercase();
+    if login.is_empty() || login.len() > 128 || login.chars().any(char::is_whitespace) {
+        return Err(Failure::failed("the login must have 1 to 128 characters without blanks"));
+    }
     let password_hash = bcrypt::non_truncating_hash(password, cost)
         .map_err(|_| Failure::failed("the password must not be longer than 72 bytes"))?;
-    let login = login.trim().to_lowercase();
     Ok(User { id: UserId::fresh(), name: login.clone(), login, role, password_hash, enabled: true })
 }
 
@@ -68,4 +71,18 @@ pub(super) async fn insert(records: &dyn store::records::Records, user: &User) -
         updated_at: now,
     };
     Ok(records.insert(RecordKind::User, record).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_one_word_in_lower_case() {
+        assert_eq!(new_user(" Ann ", "12345678", Role::Agent, 4).unwrap().login, "ann");
+        for login in ["", "  ", "ann lee", "a".repeat(129).as_str()] {
+            assert!(new_user(login, "12345678", Role::Agent, 4).is_err(), "{login:?}");
+        }
+        assert!(new_user("ann", &"x".repeat(73), Role::Agent, 4).is_err());
+    }
 }

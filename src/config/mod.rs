@@ -49,6 +49,13 @@ pub fn gather(file: Option<&Path>, environment: BTreeMap<String, String>) -> Res
         let text = std::fs::read_to_string(&part).map_err(|error| unreadable(&part, &error))?;
         sources.files.push((part.display().to_string(), text));
     }
+    let is_set_twice =
+        |name: &&String| load::from_file(name).is_some_and(|key| environment.contains_key(key));
+    if let Some(name) = environment.keys().find(is_set_twice) {
+        let plain = load::from_file(name).unwrap_or_default();
+        let message = format!("is set together with {plain}; keep one of them");
+        return Err(ConfigProblem::plain("EML-0105", name.as_str(), message));
+    }
     for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         match load::from_file(&name) {
             Some(target) => {

@@ -92,6 +92,14 @@ fn each_fault_is_told_with_its_place_and_a_way_out() {
             "[telemetry]\nlisten = \"127.0.0.1:8080\"\n",
             "config.toml:2:10 EML-0104 telemetry.listen must not be the same as server.listen\n    listen = \"127.0.0.1:8080\"\n             ^",
         ),
+        (
+            "[telemetry]\nlisten = \"0.0.0.0:8080\"\n",
+            "config.toml:2:10 EML-0104 telemetry.listen must not be the same as server.listen\n    listen = \"0.0.0.0:8080\"\n             ^",
+        ),
+        (
+            "[providers.lo]\nkind = \"loopback\"\naccount_sid = \"AC1\"\nauth_token = \"x\"\nlisten = \"127.0.0.1:9090\"\n",
+            "config.toml:5:10 EML-0104 providers.lo.listen must not be the same as telemetry.listen\n    listen = \"127.0.0.1:9090\"\n             ^",
+        ),
     ] {
         assert_eq!(message(&file(text)), want);
     }
@@ -156,6 +164,20 @@ fn secrets_come_from_files() {
     let sources = gather(Some(&empty), variables.into()).unwrap();
     let loaded = load(&sources).unwrap();
     assert_eq!(loaded.settings.providers["twilio"].auth_token, "s3cret");
+}
+
+#[test]
+fn a_secret_that_is_given_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.toml");
+    std::fs::write(&empty, "").unwrap();
+    let variables =
+        ["EML__AUTH__ISSUER", "EML__AUTH__ISSUER_FILE"].map(|name| (name.to_owned(), "x".to_owned()));
+    let problem = gather(Some(&empty), variables.into()).unwrap_err();
+    assert_eq!(
+        problem.to_string(),
+        "EML__AUTH__ISSUER_FILE EML-0105 is set together with EML__AUTH__ISSUER; keep one of them"
+    );
 }
 
 #[test]

@@ -14,12 +14,7 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     let mut faults = Faults(Vec::new());
     faults.listen("server.listen", &settings.server.listen, false);
     faults.listen("telemetry.listen", &settings.telemetry.listen, true);
-    let is_fixed = !settings.server.listen.ends_with(":0");
-    faults.check(
-        is_fixed && settings.server.listen == settings.telemetry.listen,
-        "telemetry.listen",
-        "must not be the same as server.listen",
-    );
+    faults.listeners(settings);
     faults.url("server.public_url", &settings.server.public_url);
     for (i, proxy) in settings.server.trusted_proxies.iter().enumerate() {
         faults.check(
@@ -69,6 +64,12 @@ fn is_log_level(directives: &str) -> bool {
     })
 }
 
+/// Whether two listeners want the same port; an unspecified address means every address.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_everywhere = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port() && (one.ip() == other.ip() || is_everywhere(one) || is_everywhere(other))
+}
+
 struct Faults(Vec<Fault>);
 
 impl Faults {
@@ -81,6 +82,26 @@ impl Faults {
     fn listen(&mut self, key: &str, value: &str, may_be_empty: bool) {
         let fine = (may_be_empty && value.is_empty()) || value.parse::<SocketAddr>().is_ok();
         self.check(!fine, key, "must be ADDRESS:PORT, as in 127.0.0.1:8080");
+    }
+
+    /// No two listeners may want one port of one address; port 0 is always a free one.
+    fn listeners(&mut self, settings: &Settings) {
+        let mut taken: Vec<(String, SocketAddr)> = Vec::new();
+        let carriers = settings.providers.iter().filter(|(_, provider)| provider.kind == "loopback");
+        let carriers =
+            carriers.map(|(name, provider)| (format!("providers.{name}.listen"), &provider.listen));
+        let own =
+            [("server.listen", &settings.server.listen), ("telemetry.listen", &settings.telemetry.listen)];
+        for (key, value) in own.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(carriers) {
+            let Ok(address) = value.parse::<SocketAddr>() else { continue };
+            if address.port() == 0 {
+                continue;
+            }
+            match taken.iter().find(|(_, other)| overlap(address, *other)) {
+                Some((other, _)) => self.check(true, &key, &format!("must not be the same as {other}")),
+                None => taken.push((key, address)),
+            }
+        }
     }
 
     fn url(&mut self, key: &str, value: &str) {

@@ -55,7 +55,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(
         ("EML-0105", "config-environment", None),
         "unknown environment variable",
-        "A variable that begins with EML__ names no key.",
+        "A variable that begins with EML__ names no key, or sets a key that its …_FILE sets too.",
         "Names are EML__SECTION__KEY; `eml config env` lists them.",
     ),
     entry(
