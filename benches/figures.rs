@@ -4,6 +4,12 @@
 //! lines for the table. Servers run as processes of their own on loopback and are ended by handle.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made should stop")]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures are far below 2^52"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -100,7 +106,7 @@ impl Drop for Server {
     }
 }
 
-fn loadgen(server: &Server, data_dir: &Path, agents: u32, rate: u32, seconds: u32, talk_ms: u32) -> Value {
+fn loadgen(server: &Server, data_dir: &Path, [agents, rate, seconds, talk_ms]: [u32; 4]) -> Value {
     let output = Command::new(EML)
         .args(["loadgen", "--json", "--url", &server.base, "--data-dir", data_dir.to_str().unwrap()])
         .args(["--agents", &agents.to_string(), "--calls-per-sec", &rate.to_string()])
@@ -116,8 +122,8 @@ fn loadgen(server: &Server, data_dir: &Path, agents: u32, rate: u32, seconds: u3
 fn offers() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::demo(folder.path(), 18_081, &["--agents", "0"]);
-    loadgen(&server, folder.path(), 300, 20, 3, 500);
-    let report = loadgen(&server, folder.path(), 300, 200, 20, 500);
+    loadgen(&server, folder.path(), [300, 20, 3, 500]);
+    let report = loadgen(&server, folder.path(), [300, 200, 20, 500]);
     println!("offers: 200 calls/s, 300 agents, 20 s: {report}");
 }
 
@@ -125,9 +131,9 @@ fn offers() {
 fn lives() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::demo(folder.path(), 18_082, &["--agents", "0"]);
-    loadgen(&server, folder.path(), 600, 20, 3, 200);
+    loadgen(&server, folder.path(), [600, 20, 3, 200]);
     for rate in [200, 300, 400, 500, 600] {
-        let report = loadgen(&server, folder.path(), 600, rate, 10, 200);
+        let report = loadgen(&server, folder.path(), [600, rate, 10, 200]);
         let started = report["calls_started"].as_f64().unwrap() / 10.0;
         let answered = report["calls_answered"].as_f64().unwrap() / 10.0;
         println!("lives: asked {rate}/s, placed {started:.0}/s, answered {answered:.0}/s: {report}");

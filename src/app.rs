@@ -54,10 +54,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let stores = store::open(&settings.store_url()).await.context("store.url")?;
     let metrics = Metrics::new();
     let engine = actors::start(engine_settings(settings), stores, metrics).await?;
-    let public_url = match settings.server.public_url.is_empty() {
-        true => format!("http://{address}"),
-        false => settings.public_url(),
-    };
+    let is_named = !settings.server.public_url.is_empty();
+    let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
     let webhooks = providers(settings, &engine, &public_url)?;
     let authority =
         Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);

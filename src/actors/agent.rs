@@ -76,13 +76,13 @@ pub(super) struct Sockets {
 impl Sockets {
     fn push(&mut self, event: Arc<AgentEvent>, engine: &Engine) {
         // A socket that does not keep up is dropped: its client comes back and asks for what it missed.
-        self.open.retain(|(socket_id, outbox)| match outbox.try_send(event.clone()) {
-            Ok(()) => true,
-            Err(_) => {
+        self.open.retain(|(socket_id, outbox)| {
+            let keeps_up = outbox.try_send(event.clone()).is_ok();
+            if !keeps_up {
                 tracing::warn!(socket.id = %socket_id, "socket does not keep up and is closed");
                 engine.metrics().socket_dropped();
-                false
             }
+            keeps_up
         });
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();

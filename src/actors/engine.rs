@@ -213,11 +213,10 @@ impl Engine {
     }
 
     pub(super) fn tell_queue(&self, id: QueueId, message: QueueMessage) {
-        match self.0.queues.get(&id) {
-            Some(queue) => {
-                let _ = queue.cast(message);
-            }
-            None => tracing::warn!(queue.id = %id, "no such queue"),
+        if let Some(queue) = self.0.queues.get(&id) {
+            let _ = queue.cast(message);
+        } else {
+            tracing::warn!(queue.id = %id, "no such queue");
         }
     }
 

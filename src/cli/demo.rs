@@ -92,10 +92,7 @@ async fn start_carrier(settings: &Settings, sample: &Sample) -> Result<Carrier, 
     let listen = known.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)));
     let base = format!("http://{}", settings.server.listen);
     let mut plan = CarrierSettings::new(listen, &sample.account_sid, &sample.auth_token, &base);
-    plan.public_url = match settings.server.public_url.is_empty() {
-        true => base,
-        false => settings.public_url(),
-    };
+    plan.public_url = if settings.server.public_url.is_empty() { base } else { settings.public_url() };
     let public_url = plan.public_url.clone();
     plan.numbers = NUMBERS.iter().map(|number| number_plan(number, &public_url)).collect();
     Carrier::start(plan).await.map_err(|error| Failure::failed(error.to_string()))
@@ -240,7 +237,7 @@ impl Demo {
             let snapshot = self.node.engine.agent_snapshot(agent.agent_id);
             let doing = snapshot.map_or_else(
                 || "offline".to_owned(),
-                |known| format!("{} ({})", status_word(&known.routing_status), known.activity.name),
+                |known| format!("{} ({})", status_word(known.routing_status), known.activity.name),
             );
             let _ = writeln!(out, "  {:<16} {doing}", agent.name);
         }
@@ -264,7 +261,7 @@ impl Demo {
     }
 }
 
-fn status_word(status: &crate::domain::agent::RoutingStatus) -> String {
+fn status_word(status: crate::domain::agent::RoutingStatus) -> String {
     let word = serde_json::to_value(status).unwrap_or_default();
     word.as_str().unwrap_or_default().replace('_', " ")
 }

@@ -153,15 +153,14 @@ impl Load {
     async fn set_up(&self) -> Result<Vec<SampleAgent>, Failure> {
         let queues = self.api(Method::GET, "/queues", &Value::Null).await?;
         let known = queues["data"].as_array().and_then(|rows| rows.iter().find(|row| row["name"] == QUEUE));
-        let queue_id = match known {
-            Some(queue) => queue["id"].clone(),
-            None => {
-                let queue = json!({ "name": QUEUE, "wrap_up_ms": 5_000 });
-                let made = self.api(Method::POST, "/queues", &queue).await?;
-                let number = json!({ "address": NUMBER, "queue_id": made["id"] });
-                self.api(Method::POST, "/numbers", &number).await?;
-                made["id"].clone()
-            }
+        let queue_id = if let Some(queue) = known {
+            queue["id"].clone()
+        } else {
+            let queue = json!({ "name": QUEUE, "wrap_up_ms": 5_000 });
+            let made = self.api(Method::POST, "/queues", &queue).await?;
+            let number = json!({ "address": NUMBER, "queue_id": made["id"] });
+            self.api(Method::POST, "/numbers", &number).await?;
+            made["id"].clone()
         };
         let plan = serde_json::to_value(number_plan(NUMBER, &self.arguments.url)).unwrap_or_default();
         self.carrier(Method::POST, "numbers", &plan).await?;

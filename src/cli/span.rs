@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn spans_have_a_unit() {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse("2m"), Ok(Duration::from_mins(2)));
         assert_eq!(parse("7"), Ok(Duration::from_secs(7)));
         assert!(parse("2h").is_err() && parse("m").is_err());
         assert!(parse("18446744073709551615m").is_err(), "no overflow");

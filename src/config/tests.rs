@@ -38,6 +38,7 @@ fn later_sources_win_and_are_named() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_fault_is_told_with_its_place_and_a_way_out() {
     for (text, want) in [
         (

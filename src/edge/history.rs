@@ -172,7 +172,10 @@ fn csv(rows: &[CallSummary]) -> String {
         let cells = COLUMNS.map(|column| match &row[column] {
             serde_json::Value::Null => String::new(),
             serde_json::Value::String(text) => cell(text),
-            other => other.to_string(),
+            other @ (serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_)) => other.to_string(),
         });
         out.push_str(&cells.join(","));
         out.push_str("\r\n");

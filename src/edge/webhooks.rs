@@ -77,7 +77,7 @@ impl Delivery<'_> {
         };
         let (query, fields) = match self.read(&method, &uri, &headers, &body) {
             Ok(read) => read,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         match twilio::parse(self.kind, self.provider, &query, &fields) {
             Ok(Incoming::Arrival(arrival)) => self.arrive(*arrival).await,
@@ -96,10 +96,10 @@ impl Delivery<'_> {
         uri: &Uri,
         headers: &HeaderMap,
         body: &[u8],
-    ) -> Result<(form::Fields, form::Fields), (Response, WebhookResult)> {
+    ) -> Result<(form::Fields, form::Fields), Box<(Response, WebhookResult)>> {
         let malformed = || {
             let error = ApiError::new(Code::MalformedWebhook).detail("fields are not valid UTF-8");
-            (error.into_response(), WebhookResult::Malformed)
+            Box::new((error.into_response(), WebhookResult::Malformed))
         };
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let is_form =
@@ -118,7 +118,7 @@ impl Delivery<'_> {
         if let Err(why) = verify(&signed, &secrets) {
             tracing::warn!(provider = self.provider, %why, "webhook refused");
             let error = ApiError::new(Code::BadSignature);
-            return Err((error.into_response(), WebhookResult::BadSignature));
+            return Err(Box::new((error.into_response(), WebhookResult::BadSignature)));
         }
         // A GET carries its fields in the query.
         let fields = fields.unwrap_or_else(|| query.clone());

@@ -86,7 +86,7 @@ impl Machine for AgentSession {
                 Work::Offered(offer) => {
                     effects.push(AgentEffect::TellCall {
                         call_id: offer.call.id,
-                        command: self.offer_again(offer),
+                        command: Box::new(self.offer_again(offer)),
                     });
                     continue;
                 }
@@ -130,15 +130,15 @@ impl Machine for AgentSession {
 }
 
 impl AgentSession {
-    fn offer_again(&self, offer: &super::OfferView) -> Box<CallCommand> {
-        Box::new(CallCommand::Offer(Box::new(OfferMade {
+    fn offer_again(&self, offer: &super::OfferView) -> CallCommand {
+        CallCommand::Offer(Box::new(OfferMade {
             offer_id: offer.offer_id,
             queue_id: offer.call.queue_id,
             agent_id: self.id,
             address: self.settings.address.clone(),
             deadline: offer.deadline,
             reason: offer.reason.clone(),
-        })))
+        }))
     }
 
     fn ringing(&self, offer_id: OfferId) -> Result<CallId, AgentRefusal> {

@@ -185,6 +185,7 @@ impl AgentSession {
         self.activity_since = at;
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands over these kinds only")]
     fn take_offer(&mut self, fact: &AgentFact, at: Timestamp) {
         match fact {
             AgentFact::OfferCreated { offer_id, call, deadline, reason, .. } => {
@@ -234,6 +235,7 @@ impl AgentSession {
         Some(call)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands over these kinds only")]
     fn take_call(&mut self, fact: &AgentFact, at: Timestamp) {
         match fact {
             AgentFact::CallStarted { call } => {

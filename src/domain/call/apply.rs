@@ -12,6 +12,7 @@ const PASS_BY: Millis = Millis::from_secs(10);
 
 impl Call {
     /// Takes in one fact.
+    #[expect(clippy::too_many_lines, reason = "a table: one line per kind of fact")]
     pub fn take(&mut self, fact: &CallFact, at: Timestamp) {
         match fact {
             CallFact::Received { .. } => self.take_received(fact, at),
@@ -108,6 +109,7 @@ impl Call {
         self.phase = Phase::Placing;
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands over these kinds only")]
     fn take_leg(&mut self, fact: &CallFact, at: Timestamp) {
         match fact {
             CallFact::LegAdded { leg_id, role, address, agent_id, attempt, provider_id } => {
@@ -173,6 +175,7 @@ impl Call {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands over these kinds only")]
     fn take_talk(&mut self, fact: &CallFact, at: Timestamp) {
         let Phase::Connected { held_since, parted_at } = &mut self.phase else { return };
         match fact {
@@ -185,6 +188,7 @@ impl Call {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller hands over these kinds only")]
     fn take_ending(&mut self, fact: &CallFact, at: Timestamp) {
         match fact {
             CallFact::Ended { record, wrap_up_until } => {

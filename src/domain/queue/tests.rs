@@ -222,7 +222,7 @@ impl Plain {
         }
     }
 
-    fn refused(&mut self, open: Open, now: Timestamp) {
+    fn refused(&mut self, open: &Open, now: Timestamp) {
         self.calls.push(open.call);
         self.passed.push((open.call.2, open.agent_id, now + Millis::from_secs(2)));
         self.agents.extend(open.known.map(|level| (open.agent_id, level)));
@@ -274,7 +274,7 @@ proptest! {
                 Step::Refuse => {
                     if let Some(open) = plain.open.pop() {
                         index.refused(open.offer_id, now);
-                        plain.refused(open, now);
+                        plain.refused(&open, now);
                     }
                 }
             }

@@ -146,13 +146,11 @@ impl Authority {
         validation.set_audience(&[AUDIENCE]);
         validation.set_issuer(&[&self.issuer]);
         validation.leeway = 0;
-        let token =
-            jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation).map_err(
-                |error| match error.kind() {
-                    ErrorKind::ExpiredSignature => ApiError::new(Code::TokenExpired),
-                    _ => ApiError::new(Code::NoToken),
-                },
-            )?;
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation);
+        let token = decoded.map_err(|error| {
+            let is_old = matches!(error.kind(), ErrorKind::ExpiredSignature);
+            ApiError::new(if is_old { Code::TokenExpired } else { Code::NoToken })
+        })?;
         let claims = token.claims;
         if claims.purpose != purpose {
             return Err(ApiError::new(Code::NoToken));

@@ -97,6 +97,9 @@ async fn in_bcrypt<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 /// Signs in.
+///
+/// # Errors
+/// When login or password is wrong, or there were too many tries.
 #[utoipa::path(post, path = "/auth/login", tag = "auth", security(()), request_body = Credentials, responses(
     (status = 200, body = SignedIn), (status = 401, description = "login or password is wrong"),
 ))]
@@ -136,16 +139,12 @@ async fn sign_in(
     let hash =
         user.as_ref().map_or_else(|| state.no_such_user_hash.to_string(), |user| user.password_hash.clone());
     let holds = in_bcrypt(move || bcrypt::non_truncating_verify(password, &hash)).await?.unwrap_or(false);
-    match user.filter(|user| holds && user.enabled) {
-        Some(user) => {
-            tracing::info!(user = %user.id, %ip, "signed in");
-            tokens(&state, &user)
-        }
-        None => {
-            tracing::warn!(%ip, "sign-in refused");
-            Err(ApiError::new(Code::BadCredentials))
-        }
-    }
+    let Some(user) = user.filter(|user| holds && user.enabled) else {
+        tracing::warn!(%ip, "sign-in refused");
+        return Err(ApiError::new(Code::BadCredentials));
+    };
+    tracing::info!(user = %user.id, %ip, "signed in");
+    tokens(&state, &user)
 }
 
 fn tokens(state: &EdgeState, user: &User) -> Result<axum::Json<SignedIn>, ApiError> {
@@ -163,6 +162,9 @@ fn tokens(state: &EdgeState, user: &User) -> Result<axum::Json<SignedIn>, ApiErr
 
 /// Exchanges a refresh token for fresh tokens. Refresh tokens are signed, not stored: one that was
 /// given out works until it expires, unless its user is disabled.
+///
+/// # Errors
+/// When the token is not one of ours.
 #[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshRequest, responses(
     (status = 200, body = SignedIn), (status = 401, description = "token not usable"),
 ))]

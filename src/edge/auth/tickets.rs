@@ -58,6 +58,9 @@ pub struct Ticket {
 }
 
 /// Gives out a ticket for opening a socket from a browser.
+///
+/// # Errors
+/// When too many tickets are open.
 #[utoipa::path(post, path = "/ws/ticket", tag = "auth", responses((status = 200, body = Ticket)))]
 pub async fn issue(State(state): State<EdgeState>, caller: Caller) -> Result<Json<Ticket>, ApiError> {
     let ticket =

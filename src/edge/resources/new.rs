@@ -53,6 +53,7 @@ pub(super) struct NewQueue {
 }
 
 impl NewQueue {
+    #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
     pub(super) async fn build(self, state: &EdgeState) -> Result<Queue, ApiError> {
         let settings = &state.settings;
         Ok(Queue {
@@ -136,6 +137,7 @@ pub(super) struct NewSkill {
 }
 
 impl NewSkill {
+    #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
     pub(super) async fn build(self, _: &EdgeState) -> Result<Skill, ApiError> {
         Ok(Skill { id: SkillId::fresh(), name: self.name })
     }
@@ -156,6 +158,7 @@ pub(super) struct NewNumber {
 }
 
 impl NewNumber {
+    #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
     pub(super) async fn build(self, state: &EdgeState) -> Result<Number, ApiError> {
         if let Some(named) = self.provider.as_ref().filter(|named| !state.settings.providers.contains(named))
         {
@@ -179,6 +182,7 @@ pub(super) struct NewActivity {
 }
 
 impl NewActivity {
+    #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
     pub(super) async fn build(self, _: &EdgeState) -> Result<ActivityRecord, ApiError> {
         Ok(ActivityRecord { id: ActivityId::fresh(), name: self.name, available: self.available })
     }
@@ -193,6 +197,7 @@ pub(super) struct NewDisposition {
 }
 
 impl NewDisposition {
+    #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
     pub(super) async fn build(self, _: &EdgeState) -> Result<Disposition, ApiError> {
         Ok(Disposition { id: DispositionId::fresh(), name: self.name })
     }

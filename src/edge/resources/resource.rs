@@ -151,13 +151,11 @@ pub(super) async fn remove<R: Resource>(
     if let Some(user) = R::used_by(&document, &state.engine.directory()) {
         return Err(ApiError::new(Code::InUse).detail(format!("{user} refers to it")));
     }
-    match state.engine.stores().records.remove(R::KIND, id).await? {
-        true => {
-            state.engine.reload_directory().await?;
-            Ok(StatusCode::NO_CONTENT)
-        }
-        false => Err(StoreError::Changed.into()),
+    if !state.engine.stores().records.remove(R::KIND, id).await? {
+        return Err(StoreError::Changed.into());
     }
+    state.engine.reload_directory().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// A document with a merge patch (RFC 7396) on its first level, which is all our documents have

@@ -291,18 +291,15 @@ impl TwilioClient {
         let resource = format!("Calls/{provider_id}");
         let status = |word: &str| vec![("Status", word.to_owned())];
         if !answered {
-            match self.change(&resource, &status("canceled")).await {
-                // It was answered in the meantime, or is over.
-                OrderResult::Refused { code: WRONG_STATE } => {}
-                settled => return settled,
+            let canceled = self.change(&resource, &status("canceled")).await;
+            // Refused: it was answered in the meantime, or is over.
+            if canceled != (OrderResult::Refused { code: WRONG_STATE }) {
+                return canceled;
             }
         }
-        match self.change(&resource, &status("completed")).await {
-            OrderResult::Refused { code: WRONG_STATE } | OrderResult::NotFound => {
-                OrderResult::Done { provider_id: None }
-            }
-            settled => settled,
-        }
+        let completed = self.change(&resource, &status("completed")).await;
+        let is_over = matches!(completed, OrderResult::Refused { code: WRONG_STATE } | OrderResult::NotFound);
+        if is_over { OrderResult::Done { provider_id: None } } else { completed }
     }
 
     fn place_form(

@@ -374,6 +374,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn requests_become_neutral_news() {
         let leg = |status, end, answered_for: Option<u64>| News::Leg {
             status,
