@@ -92,7 +92,7 @@ impl Draft {
         let Some(leg) = self.call.leg(leg_id).filter(|leg| leg.status < LegStatus::Ended) else { return };
         let answered = leg.status == LegStatus::Connected
             || (leg.role == LegRole::Customer && self.call.direction == Direction::Inbound);
-        if let Some(provider_id) = leg.provider_id.clone() {
+        if let Some(provider_id) = leg.provider_id.clone().filter(|_| !self.has_ended(leg_id)) {
             self.order(leg_id, CarrierOrder::End { provider_id, answered });
         }
     }

@@ -1,0 +1,3 @@
+//! The stories behind the rules.
+
+use super::*;
