@@ -224,14 +224,15 @@ impl Call {
         let mut draft = Draft::of(self, now);
         draft.look_for_unnamed();
         draft.end_unwanted();
+        if self.phase != Phase::Queued {
+            let reason = self.exit_reason().unwrap_or(ExitReason::Canceled);
+            draft.leave_queue(ExitReasonOrOffer::Left(reason));
+        }
         match self.phase.clone() {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
             Phase::Placing => draft.engage(),
             Phase::Queued => draft.enter_queue(),
-            Phase::Offered(offer) => {
-                draft.leave_queue(ExitReasonOrOffer::Offered);
-                draft.inquire(offer.agent_id, Some(offer.offer_id));
-            }
+            Phase::Offered(offer) => draft.inquire(offer.agent_id, Some(offer.offer_id)),
             Phase::Connected { .. } => {
                 if let Some(agent_id) = self.current_agent() {
                     draft.tell(agent_id, CallNews::Connected);

@@ -81,10 +81,11 @@ struct Ready {
     readiness: Readiness,
 }
 
-/// A proposal under way, and the agent as it was known until it says something else.
+/// A proposal under way: the call until it leaves, and the agent as it was known until it says
+/// something else. With neither there is nothing to put back.
 #[derive(Debug)]
 struct Proposed {
-    entry: QueueEntry,
+    entry: Option<QueueEntry>,
     agent_id: AgentId,
     known: Option<(usize, Readiness)>,
 }
@@ -153,9 +154,14 @@ impl QueueIndex {
 
     /// A call waits no longer, or is being offered. Answers whether it was here.
     pub fn leave(&mut self, call_id: CallId) -> bool {
-        let proposed = self.proposed.len();
-        self.proposed.retain(|_, proposed| proposed.entry.call_id != call_id);
-        self.take_out(call_id).is_some() || self.proposed.len() < proposed
+        let mut was_proposed = false;
+        self.proposed.retain(|_, proposed| {
+            if proposed.entry.take_if(|entry| entry.call_id == call_id).is_some() {
+                was_proposed = true;
+            }
+            proposed.entry.is_some() || proposed.known.is_some()
+        });
+        self.take_out(call_id).is_some() || was_proposed
     }
 
     fn take_out(&mut self, call_id: CallId) -> Option<QueueEntry> {
@@ -189,9 +195,10 @@ impl QueueIndex {
     /// An agent can take no call.
     pub fn agent_gone(&mut self, agent_id: AgentId) {
         self.take_agent(agent_id);
-        for proposed in self.proposed.values_mut().filter(|proposed| proposed.agent_id == agent_id) {
-            proposed.known = None;
-        }
+        self.proposed.retain(|_, proposed| {
+            proposed.known.take_if(|_| proposed.agent_id == agent_id);
+            proposed.entry.is_some() || proposed.known.is_some()
+        });
     }
 
     fn take_agent(&mut self, agent_id: AgentId) -> Option<Ready> {
@@ -215,7 +222,7 @@ impl QueueIndex {
         let entry = self.take_out(call_id)?;
         let known = self.take_agent(agent_id).map(|ready| (ready.profile, ready.readiness));
         let offer_id = OfferId::fresh();
-        self.proposed.insert(offer_id, Proposed { entry: entry.clone(), agent_id, known });
+        self.proposed.insert(offer_id, Proposed { entry: Some(entry.clone()), agent_id, known });
         Some(Proposal { offer_id, entry, agent_id, reason })
     }
 
@@ -288,9 +295,11 @@ impl QueueIndex {
     /// The agent did not reserve itself: the call waits again at its place. The agent is as ready as
     /// before unless its session announced something since, but not for this call at once.
     pub fn refused(&mut self, offer_id: OfferId, now: Timestamp) {
-        if let Some(Proposed { mut entry, agent_id, known }) = self.proposed.remove(&offer_id) {
-            entry.passed_by.push((agent_id, now + REFUSED_FOR));
-            self.insert(entry, now);
+        if let Some(Proposed { entry, agent_id, known }) = self.proposed.remove(&offer_id) {
+            if let Some(mut entry) = entry {
+                entry.passed_by.push((agent_id, now + REFUSED_FOR));
+                self.insert(entry, now);
+            }
             if let Some((profile, readiness)) = known {
                 self.add_agent(agent_id, profile, readiness);
             }
@@ -318,7 +327,7 @@ impl QueueIndex {
     /// How many proposals are under way.
     #[must_use]
     pub fn proposed(&self) -> usize {
-        self.proposed.len()
+        self.proposed.values().filter(|proposed| proposed.entry.is_some()).count()
     }
 
     /// Since when the oldest call waits.
