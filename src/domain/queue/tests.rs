@@ -58,6 +58,22 @@ fn pair(index: &mut QueueIndex, now: Timestamp) -> Option<(CallId, AgentId)> {
 }
 
 #[test]
+fn an_agent_that_stays_ready_comes_back_when_a_proposal_is_refused() {
+    for call_left in [false, true] {
+        let mut index = QueueIndex::new(QueueSettings::default());
+        index.enter(entry(1, 0, at(0), &[]), at(0));
+        index.agent_ready(agent(1), &BTreeMap::new(), idle(at(0)));
+        let proposal = index.next_match(at(1)).unwrap();
+        if call_left {
+            index.leave(call(1));
+        }
+        index.refused(proposal.offer_id, at(1));
+        assert_eq!((index.ready(), index.waiting()), (1, usize::from(!call_left)));
+        assert_eq!(pair(&mut index, at(2)), None, "not the same pair at once");
+    }
+}
+
+#[test]
 fn priority_goes_first_then_age() {
     let mut index = QueueIndex::new(QueueSettings::default());
     for (n, priority, since) in [(1, 0, 10), (2, 5, 30), (3, 5, 20), (4, 0, 5)] {
@@ -202,7 +218,8 @@ proptest! {
         let mut plain = Plain::default();
         let mut open = Vec::new();
         for (time, step) in steps.into_iter().enumerate() {
-            let now = at(i64::try_from(time).unwrap());
+            // Far enough apart that a refused proposal may be made again.
+            let now = at(i64::try_from(time).unwrap() * 3);
             match step {
                 Step::Enter(n, priority, level) => {
                     open.retain(|(_, id, _, _)| *id != call(n));
@@ -230,6 +247,8 @@ proptest! {
                     let found = index.next_match(now);
                     prop_assert_eq!(found.as_ref().map(|proposal| proposal.entry.call_id), plain.best());
                     if let Some(proposal) = found {
+                        // The session announces that it is busy before it refuses for that.
+                        index.agent_gone(proposal.agent_id);
                         let place = plain.calls.iter().position(|(_, _, id, _)| *id == proposal.entry.call_id).unwrap();
                         let (priority, since, id, level) = plain.calls.remove(place);
                         let (_, has) = plain.agents.iter().find(|(id, _)| *id == proposal.agent_id).copied().unwrap();
