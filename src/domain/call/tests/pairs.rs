@@ -273,7 +273,7 @@ const PAIRS: &[(&str, &str)] = &[
     ("a call in after-call work hears that its offer was accepted", " | "),
     ("a call in after-call work hears that its offer lapsed", " | "),
     ("a call in after-call work hears that the agent has it", " | tell:ended(30)"),
-    ("a call in after-call work hears that the agent is free", "completed | "),
+    ("a call in after-call work hears that the agent is free", "completed | end(agent)"),
     ("a call in after-call work hears that the agent works after it", "wrap_up_extended | "),
     ("a call in after-call work finds its queue full", " | "),
     ("a call in after-call work is put on hold", "refused: call is wrap_up, which does not allow this"),
