@@ -64,6 +64,8 @@ pub(super) enum SocketMessage {
     Attach(Box<Attach>),
     /// Forget one whose connection is gone.
     Detach(SocketId),
+    /// Forget those that the state knows and this process does not have, as after a restart.
+    Check,
 }
 
 /// The sockets of a session and the events they may ask for again.
@@ -128,7 +130,7 @@ impl Host for AgentSession {
         match effect {
             AgentEffect::TellCall { call_id, command } => engine.tell_call(call_id, *command),
             AgentEffect::Announce(readiness) => engine.announce(agent_id, readiness),
-            AgentEffect::ForgetSockets => engine.tell_agent(agent_id, AgentCommand::ForgetSockets),
+            AgentEffect::ForgetSockets => engine.check_sockets(agent_id),
         }
     }
 
@@ -162,6 +164,7 @@ impl Host for AgentSession {
                     }
                 }
             }
+            SocketMessage::Check => actor.forget_lost_sockets().await?,
             SocketMessage::Detach(socket_id) => {
                 actor.side.open.retain(|(open, _)| *open != socket_id);
                 let _ = actor.step(AgentCommand::Disconnect { socket_id }).await?;
@@ -172,6 +175,16 @@ impl Host for AgentSession {
 }
 
 impl EntityState<AgentSession> {
+    async fn forget_lost_sockets(&mut self) -> Result<(), ActorProcessingErr> {
+        let known = self.machine().await.map(|session| session.sockets.clone()).unwrap_or_default();
+        for socket_id in known {
+            if !self.side.open.iter().any(|(open, _)| *open == socket_id) {
+                let _ = self.step(AgentCommand::Disconnect { socket_id }).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a client missed, or a fresh snapshot when that is too much or unknown.
     async fn catch_up(&mut self, last_sequence: Option<u64>) -> Result<Attached, AskError<AgentRefusal>> {
         let snapshot = self.machine().await.map_err(AskError::Store)?.snapshot();

@@ -249,6 +249,12 @@ impl Engine {
         }
     }
 
+    /// Lets a session forget sockets of before a restart.
+    pub(super) fn check_sockets(&self, agent_id: AgentId) {
+        let id = EntityRef::from(agent_id);
+        self.send(id, ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Check)));
+    }
+
     /// Closes a socket on an agent session.
     pub fn detach(&self, agent_id: AgentId, socket_id: crate::domain::id::SocketId) {
         let id = EntityRef::from(agent_id);

@@ -100,6 +100,8 @@ pub(super) struct EntityState<H: Host> {
     /// The side of the machine.
     pub(super) side: H::Side,
     armed: Option<Timestamp>,
+    /// A deadline whose tick changed nothing, and when it is tried again.
+    idle_tick: Option<(Timestamp, Timestamp)>,
     handled: u64,
 }
 
@@ -114,7 +116,17 @@ impl<H: Host> Actor for EntityActor<H> {
         args: Args,
     ) -> Result<Self::State, ActorProcessingErr> {
         let Args { id, shard, engine } = args;
-        Ok(EntityState { id, shard, engine, machine: None, seq: 0, side: H::side(), armed: None, handled: 0 })
+        Ok(EntityState {
+            id,
+            shard,
+            engine,
+            machine: None,
+            seq: 0,
+            side: H::side(),
+            armed: None,
+            idle_tick: None,
+            handled: 0,
+        })
     }
 
     async fn handle(
@@ -213,7 +225,7 @@ impl<H: Host> EntityState<H> {
         for effect in effects {
             H::perform(effect, self.id, &self.engine);
         }
-        self.arm(None);
+        self.arm();
         if self.machine.as_ref().is_some_and(Machine::is_final) {
             self.shard.note(Bookkeeping::Final { id: self.id });
         }
@@ -271,10 +283,10 @@ impl<H: Host> EntityState<H> {
     }
 
     /// Tells the shard when to wake this machine, if that changed.
-    fn arm(&mut self, not_before: Option<Timestamp>) {
+    fn arm(&mut self) {
         let wanted = self.machine.as_ref().and_then(Machine::deadline);
-        let at = match (wanted, not_before) {
-            (Some(wanted), Some(floor)) => Some(wanted.max(floor)),
+        let at = match (wanted, self.idle_tick) {
+            (Some(wanted), Some((tried, again))) if wanted == tried => Some(again),
             (wanted, _) => wanted,
         };
         if at != self.armed {
@@ -307,9 +319,9 @@ impl<H: Host> EntityState<H> {
         self.armed = None;
         self.hear(me, H::tick()).await?;
         let now = self.engine.clock().now();
-        if self.armed.is_none_or(|at| at <= now) {
-            self.arm(Some(now + RETRY));
-        }
+        let due = self.machine.as_ref().and_then(Machine::deadline).filter(|at| *at <= now);
+        self.idle_tick = due.map(|tried| (tried, now + RETRY));
+        self.arm();
         Ok(())
     }
 
@@ -325,7 +337,7 @@ impl<H: Host> EntityState<H> {
             H::perform(effect, self.id, &self.engine);
         }
         self.armed = None;
-        self.arm(None);
+        self.arm();
     }
 
     /// The shard takes the actor out of memory if no message came in the meantime.

@@ -4,6 +4,8 @@ mod command;
 mod decide;
 mod fact;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use command::*;
 pub use decide::{MISSED_OFFERS, NOT_READY, outcome};

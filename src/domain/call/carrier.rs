@@ -25,6 +25,7 @@ impl Draft {
         }
         if !is_repeated {
             self.take_news(leg_id, &news, occurred_at);
+            // Any late news may tell an earlier beginning.
             self.correct();
         }
         let document = self.answer_to(leg_id, &news);

@@ -38,6 +38,18 @@ impl Draft {
         self.effects.push(CallEffect::Carrier { provider: self.call.provider.clone(), leg_id, order });
     }
 
+    /// Whether this step orders the end of a leg already.
+    pub(super) fn has_ended(&self, id: LegId) -> bool {
+        let ends = |effect: &CallEffect| match effect {
+            CallEffect::Carrier { leg_id, order: CarrierOrder::End { .. }, .. } => *leg_id == id,
+            CallEffect::Carrier { .. }
+            | CallEffect::EnterQueue(_)
+            | CallEffect::LeaveQueue { .. }
+            | CallEffect::TellAgent { .. } => false,
+        };
+        self.effects.iter().any(ends)
+    }
+
     pub(super) fn tell(&mut self, agent_id: AgentId, news: CallNews) {
         let command = Box::new(AgentCommand::FromCall { call_id: self.call.id, news });
         self.effects.push(CallEffect::TellAgent { agent_id, command });

@@ -92,7 +92,7 @@ impl Draft {
         let Some(leg) = self.call.leg(leg_id).filter(|leg| leg.status < LegStatus::Ended) else { return };
         let answered = leg.status == LegStatus::Connected
             || (leg.role == LegRole::Customer && self.call.direction == Direction::Inbound);
-        if let Some(provider_id) = leg.provider_id.clone() {
+        if let Some(provider_id) = leg.provider_id.clone().filter(|_| !self.has_ended(leg_id)) {
             self.order(leg_id, CarrierOrder::End { provider_id, answered });
         }
     }
@@ -225,14 +225,15 @@ impl Call {
         draft.check_legs();
         draft.look_for_unnamed();
         draft.end_unwanted();
+        if self.phase != Phase::Queued {
+            let reason = self.exit_reason().unwrap_or(ExitReason::Canceled);
+            draft.leave_queue(ExitReasonOrOffer::Left(reason));
+        }
         match self.phase.clone() {
             Phase::Vacant | Phase::Ended | Phase::Voicemail { .. } | Phase::Closing { .. } => {}
             Phase::Placing => draft.engage(),
             Phase::Queued => draft.enter_queue(),
-            Phase::Offered(offer) => {
-                draft.leave_queue(ExitReasonOrOffer::Offered);
-                draft.inquire(offer.agent_id, Some(offer.offer_id));
-            }
+            Phase::Offered(offer) => draft.inquire(offer.agent_id, Some(offer.offer_id)),
             Phase::Connected { .. } => {
                 if let Some(agent_id) = self.current_agent() {
                     draft.tell(agent_id, CallNews::Connected);

@@ -10,6 +10,8 @@ mod offer;
 mod parts;
 mod state;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 pub use command::*;
 pub use decide::decide;

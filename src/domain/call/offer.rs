@@ -145,7 +145,11 @@ impl Draft {
             {
                 self.note(CallFact::WrapUpExtended { until: told });
             }
-            (Phase::WrapUp { .. }, AgentView::Free { .. }) if is_ours => self.note(CallFact::Completed),
+            (Phase::WrapUp { .. }, AgentView::Free { .. }) if is_ours => {
+                // The room may not have taken the agent's leg along yet.
+                self.end_agent_legs();
+                self.note(CallFact::Completed);
+            }
             (Phase::WrapUp { .. }, AgentView::Engaged { .. }) if is_ours => {
                 let wrap_up = Some(self.call.wrap_up_time());
                 self.tell(agent_id, CallNews::Ended { wrap_up });

@@ -158,7 +158,10 @@ impl World {
         for node in &self.calls {
             let Some(agent_id) = node.machine.current_agent() else { continue };
             let agent = self.agents.iter().find(|agent| agent.machine.id == agent_id).unwrap();
-            let knows = self.freed || agent.machine.work_on(node.machine.id).is_some();
+            // An agent without room may say so only after the phone was answered.
+            let knows = self.freed
+                || node.machine.wanted_agent.is_some()
+                || agent.machine.work_on(node.machine.id).is_some();
             assert!(knows, "the agent of a call in {:?} does not know it", node.machine.phase);
         }
     }
