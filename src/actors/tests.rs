@@ -1,7 +1,7 @@
 //! A machine that fails wherever it is told to, run by the real entity actor in the real nest.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
@@ -14,7 +14,7 @@ use super::error::AskError;
 use super::nest::{AfterFailure, Nest};
 use super::shard::ShardRef;
 use super::writer::WriterSettings;
-use crate::domain::id::CallId;
+use crate::domain::id::AgentId;
 use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{EntityRef, FactRecord, ProviderRef, Summary};
 use crate::domain::time::{Millis, Timestamp};
@@ -32,8 +32,10 @@ enum At {
     Side,
 }
 
-/// Failures left before an actor starts at all.
-static START_FAILURES: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    /// Failures left before an actor starts at all; each test runs its actors on its own thread.
+    static START_FAILURES: Cell<usize> = const { Cell::new(0) };
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Counted;
@@ -207,7 +209,7 @@ impl Stage {
 }
 
 fn entity(name: &str) -> EntityRef {
-    CallId::derived("test", name).into()
+    AgentId::derived("test", name).into()
 }
 
 async fn memory() -> Stores {
@@ -242,7 +244,7 @@ async fn a_failure_anywhere_restarts_that_entity_only_and_loses_no_acknowledged_
     let facts = stage.engine.stores().journal.facts(one, 0, 100).await.unwrap();
     assert_eq!(facts.len() as u64, counted);
 
-    START_FAILURES.store(1, Ordering::SeqCst);
+    START_FAILURES.set(1);
     let fresh = entity("fresh");
     assert!(stage.ask(fresh, At::Nowhere).await.is_none(), "it does not start at first");
     assert_eq!(stage.ask(fresh, At::Nowhere).await.unwrap().unwrap(), 1, "and starts at the next message");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -18,6 +18,7 @@ use super::twiml::Link;
 /// The paths below an account that concern conferences and recordings.
 pub(super) fn routes() -> Router<Arc<Switch>> {
     Router::new()
+        .route("/Conferences.json", get(list_rooms))
         .route("/Conferences/{room}", post(update_room).get(show_room))
         .route("/Conferences/{room}/Participants.json", get(list_seats))
         .route(
@@ -37,6 +38,16 @@ fn room(switch: &Switch, segment: &str) -> Result<Arc<Room>, Refusal> {
 
 fn seat(room: &Room, segment: &str) -> Result<Arc<Seat>, Refusal> {
     room.seat(plain(segment)).ok_or(NOT_FOUND)
+}
+
+/// The open room of a name; asked for without a name, none.
+async fn list_rooms(State(switch): State<Arc<Switch>>, RawQuery(query): RawQuery) -> Json<Value> {
+    let fields = Fields::read(query.unwrap_or_default().as_bytes());
+    let named = fields.get("FriendlyName").and_then(|name| switch.rooms.find(name));
+    let asked = |room: &Room| fields.get("Status").is_none_or(|status| status == room.status());
+    let found: Vec<Value> =
+        named.filter(|room| asked(room)).iter().map(|room| describe_room(&switch, room)).collect();
+    Json(json!({ "conferences": found, "page": 0, "page_size": 50, "next_page_uri": null }))
 }
 
 async fn show_room(

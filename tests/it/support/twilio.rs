@@ -49,7 +49,9 @@ impl FakeTwilio {
             made += 1;
             let is_new = request.method == "POST" && request.path.ends_with("/Calls.json");
             let sid = format!("CA{made:032x}");
-            (if is_new { 201 } else { 200 }, json!({ "sid": sid, "status": "queued", "calls": [] }))
+            let room = json!({ "sid": format!("CF{made:032x}") });
+            let all = json!({ "sid": sid, "status": "queued", "calls": [], "conferences": [room] });
+            (if is_new { 201 } else { 200 }, all)
         });
         let shared = Arc::new(Mutex::new(Shared { received: Vec::new(), answer }));
         let fake =

@@ -107,6 +107,11 @@ async fn hold_plays_music_apart_and_unhold_joins_again() {
     let world = world().await;
     let (caller, agent) = bridged(&world, CallPlan::default()).await;
     let room = world.carrier.leg(&caller).unwrap().conference_sid.unwrap();
+    let named = "/Conferences.json?FriendlyName=c1&Status=in-progress";
+    let (_, found) = world.rest(Method::GET, named, &[]).await;
+    assert_eq!(found["conferences"][0]["sid"], room.as_str());
+    let (_, found) = world.rest(Method::GET, "/Conferences.json?FriendlyName=other", &[]).await;
+    assert_eq!(found["conferences"], serde_json::json!([]));
     let seat = format!("/Conferences/{room}/Participants/{caller}.json");
     let music = format!("{PUBLIC}/hold?call=c1");
     let (status, body) = world.post(&seat, &[("Hold", "true"), ("HoldUrl", &music)]).await;

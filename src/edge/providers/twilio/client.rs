@@ -1,40 +1,37 @@
 //! Ordering Twilio to do something about legs, by its REST API of 2010-04-01.
 
+mod search;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use reqwest::Url;
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
+use self::transport::Answer;
 use super::links::{BadPublicUrl, Links};
 use crate::actors::ports::Carrier;
 use crate::domain::address::Address;
-use crate::domain::backoff::Backoff;
 use crate::domain::call::{CarrierOrder, OrderResult};
 use crate::domain::id::{AttemptId, CallId, LegId};
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Millis;
 use crate::telemetry::{Metrics, ProviderResult};
 
-/// Requests under way at a time; beyond, Twilio answers 429.
-const CONCURRENCY: usize = 64;
 /// Time to set up a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Time for a whole request.
 const WHOLE: Duration = Duration::from_secs(10);
-/// Tries of a request that may be repeated.
-const TRIES: usize = 4;
-/// Pauses between them.
-const PAUSE: Backoff = Backoff { first: Millis(200), factor: 3, longest: Millis(3_000) };
-/// Searches for a leg in doubt: its list is only in time consistent.
-const SEARCHES: usize = 4;
-/// Pages of a search that are read at most.
-const PAGES: usize = 5;
-/// How far Twilio's clock may be behind ours when a leg is looked for.
-const CLOCK_SLACK: Millis = Millis::from_secs(5);
-/// Too many requests at once; nothing was done.
-const TOO_MANY: u32 = 20_429;
+/// The code of a refusal that is ours: Twilio could not be reached at all.
+const UNREACHED: u32 = 0;
+/// Longest time that a phone may ring, in seconds.
+const LONGEST_RING: u64 = 600;
 /// The call is not in a state that allows the change.
 const WRONG_STATE: u32 = 21_220;
 /// There is no such thing.
@@ -76,6 +73,9 @@ pub enum BadSettings {
     /// The public URL is of no use.
     #[error(transparent)]
     PublicUrl(#[from] BadPublicUrl),
+    /// The address of the API is no URL with a host.
+    #[error("api_base must be an http or https URL")]
+    ApiBase,
     /// The HTTP client cannot be made.
     #[error("http client: {0}")]
     Http(String),
@@ -86,46 +86,16 @@ pub struct TwilioClient {
     settings: TwilioSettings,
     links: Links,
     http: reqwest::Client,
+    base: Url,
     slots: Semaphore,
     /// When the next new call may be placed.
     next_place: Mutex<Instant>,
     metrics: Metrics,
 }
 
-/// How a request went.
-enum Answer {
-    /// Done, with the body.
-    Done(String),
-    /// Refused before anything was done.
-    Refused(u32),
-    /// Never reached Twilio.
-    Unsent,
-    /// Nobody knows.
-    Unknown,
-}
-
 #[derive(Deserialize)]
 struct CallBody {
     sid: Box<str>,
-}
-
-#[derive(Deserialize)]
-struct CallList {
-    calls: Vec<ListedCall>,
-    next_page_uri: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ListedCall {
-    sid: Box<str>,
-    status: String,
-    start_time: Option<String>,
-    date_created: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    code: Option<u32>,
 }
 
 type Form = Vec<(&'static str, String)>;
@@ -134,68 +104,24 @@ impl TwilioClient {
     /// A client for an account.
     ///
     /// # Errors
-    /// When the public URL is one that Twilio refuses.
+    /// When the public URL is one that Twilio refuses, or the API's address is none.
     pub fn new(settings: TwilioSettings, metrics: Metrics) -> Result<Self, BadSettings> {
         let links = Links::new(&settings.public_url, &settings.name)?;
+        let base = Url::parse(&settings.api_base).ok().filter(Url::has_host);
+        let base = base.ok_or(BadSettings::ApiBase)?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .timeout(WHOLE)
             .tcp_nodelay(true)
+            // A redirected POST would be sent a second time.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| BadSettings::Http(error.to_string()))?;
-        let slots = Semaphore::new(CONCURRENCY);
-        Ok(Self { settings, links, http, slots, next_place: Mutex::new(Instant::now()), metrics })
+        let slots = Semaphore::new(transport::CONCURRENCY);
+        Ok(Self { settings, links, http, base, slots, next_place: Mutex::new(Instant::now()), metrics })
     }
 
-    fn url(&self, resource: &str) -> String {
-        let base = self.settings.api_base.trim_end_matches('/');
-        format!("{base}/2010-04-01/Accounts/{}/{resource}.json", self.settings.account_sid)
-    }
-
-    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let Ok(_slot) = self.slots.acquire().await else { return Answer::Unsent };
-        let request = request.basic_auth(&self.settings.account_sid, Some(&self.settings.auth_token));
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_connect() || error.is_builder() => return Answer::Unsent,
-            Err(_) => return Answer::Unknown,
-        };
-        let status = response.status();
-        match response.text().await {
-            Ok(body) if status.is_success() => Answer::Done(body),
-            Ok(body) if status.is_client_error() => {
-                let code = serde_json::from_str::<ErrorBody>(&body).ok().and_then(|body| body.code);
-                Answer::Refused(code.unwrap_or_else(|| u32::from(status.as_u16())))
-            }
-            Ok(_) | Err(_) => Answer::Unknown,
-        }
-    }
-
-    /// Repeats what did nothing: refused for being too much, or never sent.
-    async fn send_new(&self, resource: &str, form: &Form) -> Answer {
-        for attempt in 0..TRIES {
-            let answer = self.send(self.http.post(self.url(resource)).form(form)).await;
-            match answer {
-                Answer::Unsent | Answer::Refused(TOO_MANY | 429) => pause(attempt).await,
-                Answer::Done(_) | Answer::Refused(_) | Answer::Unknown => return answer,
-            }
-        }
-        Answer::Unsent
-    }
-
-    /// Repeats what may be done twice without harm.
-    async fn send_change(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Answer {
-        for attempt in 0..TRIES {
-            let answer = self.send(request()).await;
-            match answer {
-                Answer::Unsent | Answer::Unknown | Answer::Refused(TOO_MANY | 429) => pause(attempt).await,
-                Answer::Done(_) | Answer::Refused(_) => return answer,
-            }
-        }
-        Answer::Unknown
-    }
-
-    async fn change(&self, resource: &str, form: &Form) -> OrderResult {
+    async fn change(&self, resource: &[&str], form: &Form) -> OrderResult {
         let answer = self.send_change(|| self.http.post(self.url(resource)).form(form)).await;
         match answer {
             Answer::Done(_) => OrderResult::Done { provider_id: None },
@@ -208,13 +134,13 @@ impl TwilioClient {
     /// Places a leg. A request whose answer was lost is never sent again: it would ring twice.
     async fn place(&self, form: Form) -> OrderResult {
         self.wait_for_turn().await;
-        match self.send_new("Calls", &form).await {
+        match self.send_new(&["Calls"], &form).await {
             Answer::Done(body) => match serde_json::from_str::<CallBody>(&body) {
                 Ok(call) => OrderResult::Done { provider_id: Some(call.sid) },
                 Err(_) => OrderResult::InDoubt,
             },
             Answer::Refused(code) => OrderResult::Refused { code },
-            Answer::Unsent => OrderResult::Refused { code: 0 },
+            Answer::Unsent => OrderResult::Refused { code: UNREACHED },
             Answer::Unknown => OrderResult::InDoubt,
         }
     }
@@ -231,75 +157,40 @@ impl TwilioClient {
         tokio::time::sleep_until(turn).await;
     }
 
-    async fn find(&self, to: &Address, from: &Address, placed_at: Timestamp) -> OrderResult {
-        let mut last = OrderResult::InDoubt;
-        for attempt in 0..SEARCHES {
-            pause(attempt).await;
-            last = self.search(to, from, placed_at).await;
-            if matches!(last, OrderResult::Done { .. }) {
-                return last;
-            }
-        }
-        last
-    }
-
-    async fn search(&self, to: &Address, from: &Address, placed_at: Timestamp) -> OrderResult {
-        let earliest = placed_at - CLOCK_SLACK;
-        let query = [
-            ("To", to.to_string()),
-            ("From", from.to_string()),
-            ("StartTime>", earliest.date().format("%Y-%m-%d").to_string()),
-        ];
-        let mut page = None;
-        for _ in 0..PAGES {
-            let answer = match &page {
-                None => self.send_change(|| self.http.get(self.url("Calls")).query(&query)).await,
-                Some(url) => self.send_change(|| self.http.get(url)).await,
-            };
-            let Answer::Done(body) = answer else { return OrderResult::InDoubt };
-            let Ok(list) = serde_json::from_str::<CallList>(&body) else { return OrderResult::InDoubt };
-            if let Some(call) = list.calls.iter().find(|call| call.may_be(earliest)) {
-                return OrderResult::Done { provider_id: Some(call.sid.clone()) };
-            }
-            match list.next_page_uri {
-                Some(uri) => page = Some(format!("{}{uri}", self.settings.api_base.trim_end_matches('/'))),
-                None => return OrderResult::NotFound,
-            }
-        }
-        OrderResult::InDoubt
-    }
-
-    /// Whether a leg still lives.
-    async fn check(&self, provider_id: &str) -> OrderResult {
-        #[derive(Deserialize)]
-        struct Status {
-            status: String,
-        }
-        match self.send_change(|| self.http.get(self.url(&format!("Calls/{provider_id}")))).await {
-            Answer::Done(body) => match serde_json::from_str::<Status>(&body) {
-                Ok(call) if is_living(&call.status) => OrderResult::Done { provider_id: None },
-                Ok(_) => OrderResult::NotFound,
-                Err(_) => OrderResult::InDoubt,
-            },
-            Answer::Refused(404 | UNKNOWN) => OrderResult::NotFound,
-            Answer::Refused(code) => OrderResult::Refused { code },
-            Answer::Unsent | Answer::Unknown => OrderResult::InDoubt,
-        }
-    }
-
     async fn end(&self, provider_id: &str, answered: bool) -> OrderResult {
-        let resource = format!("Calls/{provider_id}");
+        let resource = ["Calls", provider_id];
         let status = |word: &str| vec![("Status", word.to_owned())];
         if !answered {
-            let canceled = self.change(&resource, &status("canceled")).await;
-            // Refused: it was answered in the meantime, or is over.
-            if canceled != (OrderResult::Refused { code: WRONG_STATE }) {
-                return canceled;
+            match self.change(&resource, &status("canceled")).await {
+                // It was answered in the meantime, or is over.
+                OrderResult::Refused { code: WRONG_STATE } => {}
+                OrderResult::NotFound => return OrderResult::Done { provider_id: None },
+                settled @ (OrderResult::Done { .. } | OrderResult::Refused { .. } | OrderResult::InDoubt) => {
+                    return settled;
+                }
             }
         }
-        let completed = self.change(&resource, &status("completed")).await;
-        let is_over = matches!(completed, OrderResult::Refused { code: WRONG_STATE } | OrderResult::NotFound);
-        if is_over { OrderResult::Done { provider_id: None } } else { completed }
+        match self.change(&resource, &status("completed")).await {
+            OrderResult::Refused { code: WRONG_STATE } | OrderResult::NotFound => {
+                OrderResult::Done { provider_id: None }
+            }
+            settled @ (OrderResult::Done { .. } | OrderResult::Refused { .. } | OrderResult::InDoubt) => {
+                settled
+            }
+        }
+    }
+
+    async fn hold(&self, call_id: CallId, room: Box<str>, provider_id: &str, held: bool) -> OrderResult {
+        let room = match self.room_id(room).await {
+            Ok(room) => room,
+            Err(without) => return without,
+        };
+        let mut form = vec![("Hold", held.to_string())];
+        if held {
+            form.push(("HoldUrl", self.links.hold(call_id)));
+            form.push(("HoldMethod", "POST".to_owned()));
+        }
+        self.change(&["Conferences", &room, "Participants", provider_id], &form).await
     }
 
     fn place_form(
@@ -317,30 +208,12 @@ impl TwilioClient {
             ("FallbackMethod", "POST".to_owned()),
             ("StatusCallback", self.links.status(call_id, leg_id, attempt)),
             ("StatusCallbackMethod", "POST".to_owned()),
-            ("Timeout", ring.0.div_ceil(1000).max(1).to_string()),
+            ("Timeout", ring.0.div_ceil(1000).clamp(1, LONGEST_RING).to_string()),
         ];
         let events = ["initiated", "ringing", "answered", "completed"];
         form.extend(events.map(|event| ("StatusCallbackEvent", event.to_owned())));
         form
     }
-}
-
-impl ListedCall {
-    /// Whether this may be the leg that was placed: it lives, and is not older.
-    fn may_be(&self, earliest: Timestamp) -> bool {
-        let lives = is_living(&self.status);
-        let told = self.start_time.as_ref().or(self.date_created.as_ref());
-        let since = told.and_then(|text| Timestamp::from_rfc2822(text));
-        lives && since.is_none_or(|since| since >= earliest)
-    }
-}
-
-fn is_living(status: &str) -> bool {
-    matches!(status, "queued" | "initiated" | "ringing" | "in-progress")
-}
-
-async fn pause(attempt: usize) {
-    tokio::time::sleep(PAUSE.jittered(attempt, rand::random()).duration()).await;
 }
 
 #[async_trait]
@@ -355,17 +228,11 @@ impl Carrier for TwilioClient {
             CarrierOrder::Check { provider_id } => ("check", self.check(&provider_id).await),
             CarrierOrder::End { provider_id, answered } => ("end", self.end(&provider_id, answered).await),
             CarrierOrder::Hold { provider_id, room, held } => {
-                let mut form = vec![("Hold", held.to_string())];
-                if held {
-                    form.push(("HoldUrl", self.links.hold(call_id)));
-                    form.push(("HoldMethod", "POST".to_owned()));
-                }
-                let resource = format!("Conferences/{room}/Participants/{provider_id}");
-                ("hold", self.change(&resource, &form).await)
+                ("hold", self.hold(call_id, room, &provider_id, held).await)
             }
             CarrierOrder::Redirect { provider_id } => {
                 let form = vec![("Url", self.links.next(call_id)), ("Method", "POST".to_owned())];
-                ("redirect", self.change(&format!("Calls/{provider_id}"), &form).await)
+                ("redirect", self.change(&["Calls", &provider_id], &form).await)
             }
         };
         let counted = match &result {

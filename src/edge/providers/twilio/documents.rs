@@ -1,14 +1,16 @@
 //! The documents that legs get: what to do next, in TwiML.
 
 use super::links::Links;
-use super::twiml::{Element, document};
+use super::twiml::{Conference, Dial, Hangup, Pause, Play, Record, Redirect, Reject, Response, Say};
 use crate::domain::call::Document;
-use crate::domain::id::CallId;
+use crate::domain::id::{CallId, LegId};
 
 /// Seconds of one pause in a waiting loop.
-const PAUSE_SECONDS: &str = "10";
+const PAUSE_SECONDS: u32 = 10;
 /// Longest message in seconds.
-const MESSAGE_SECONDS: &str = "120";
+const MESSAGE_SECONDS: u32 = 120;
+/// How every address we hand out is asked.
+const POST: &str = "POST";
 /// Events of a room that we want to hear of.
 const ROOM_EVENTS: &str = "start end join leave mute hold modify";
 
@@ -42,92 +44,136 @@ impl Default for Phrases {
 /// Writes a document for a leg of a call.
 #[must_use]
 pub fn render(wanted: &Document, call: CallId, links: &Links, phrases: &Phrases) -> String {
-    match wanted {
-        Document::WaitInRoom => document([dial(call, links, caller_side(call, links))]),
-        Document::JoinRoom { leg_id } => {
-            let side = Element::new("Conference")
-                .with("startConferenceOnEnter", "true")
-                .with("endConferenceOnExit", "false")
-                .with("beep", "false")
-                .with("participantLabel", leg_id.to_string());
-            document([dial(call, links, with_callbacks(side, call, links))])
-        }
-        Document::WaitMusic => document(waiting(&links.wait(call), phrases)),
-        Document::HoldMusic => document(waiting(&links.hold(call), phrases)),
-        Document::Voicemail => document([
-            say(&phrases.voicemail),
-            Element::new("Record")
-                .with("action", links.next(call))
-                .with("maxLength", MESSAGE_SECONDS)
-                .with("playBeep", "true")
-                .with("recordingStatusCallback", links.recording(call))
-                .with("recordingStatusCallbackEvent", "completed absent"),
-            Element::new("Hangup"),
-        ]),
-        Document::Goodbye => document([say(&phrases.goodbye), Element::new("Hangup")]),
-        Document::Hangup => document([Element::new("Hangup")]),
-        Document::Refuse => document([Element::new("Reject")]),
-        Document::Acknowledge => document([]),
-    }
+    let response = match wanted {
+        Document::WaitInRoom => dial(call, links, caller_side(call, links)),
+        Document::JoinRoom { leg_id } => dial(call, links, agent_side(call, *leg_id, links)),
+        Document::WaitMusic => waiting(&links.wait(call), phrases),
+        Document::HoldMusic => waiting(&links.hold(call), phrases),
+        Document::Voicemail => voicemail(call, links, phrases),
+        Document::Goodbye => last_words(&phrases.goodbye),
+        Document::Hangup => Response::new().then(Hangup::new()),
+        Document::Refuse => Response::new().then(Reject::new()),
+        Document::Acknowledge => Response::new(),
+    };
+    response.xml()
 }
 
 /// The safe document: needs nothing but itself.
 #[must_use]
 pub fn apology(phrases: &Phrases) -> String {
-    document([say(&phrases.apology), Element::new("Hangup")])
+    last_words(&phrases.apology).xml()
 }
 
-fn say(text: &str) -> Element {
-    Element::new("Say").text(text)
+fn last_words(text: &str) -> Response {
+    Response::new().then(Say::new(text)).then(Hangup::new())
 }
 
-fn dial(call: CallId, links: &Links, conference: Element) -> Element {
-    Element::new("Dial").with("action", links.next(call)).child(conference)
+fn dial(call: CallId, links: &Links, side: Conference) -> Response {
+    // Twilio takes the callbacks of whoever enters first, so both sides name them.
+    let side = side.status_callback(links.conference(call)).status_callback_event(ROOM_EVENTS);
+    Response::new().then(Dial::new().action(links.next(call)).method(POST).conference(side))
 }
 
-fn caller_side(call: CallId, links: &Links) -> Element {
-    let side = Element::new("Conference")
-        .with("startConferenceOnEnter", "false")
-        .with("endConferenceOnExit", "true")
-        .with("beep", "false")
-        .with("waitUrl", links.wait(call))
-        .with("waitMethod", "POST")
-        .with("participantLabel", "caller");
-    with_callbacks(side, call, links)
+fn caller_side(call: CallId, links: &Links) -> Conference {
+    Conference::new(call.to_string())
+        .start_on_enter(false)
+        .end_on_exit(true)
+        .beep(false)
+        .wait_url(links.wait(call))
+        .wait_method(POST)
+        .participant_label("caller")
 }
 
-/// Twilio takes the callbacks of whoever enters first, so both sides name them.
-fn with_callbacks(side: Element, call: CallId, links: &Links) -> Element {
-    side.with("statusCallback", links.conference(call))
-        .with("statusCallbackEvent", ROOM_EVENTS)
-        .text(call.to_string())
+fn agent_side(call: CallId, leg: LegId, links: &Links) -> Conference {
+    Conference::new(call.to_string())
+        .start_on_enter(true)
+        .end_on_exit(false)
+        .beep(false)
+        .wait_url(links.wait(call))
+        .wait_method(POST)
+        .participant_label(leg.to_string())
 }
 
-/// Music or a text, then the same address again: a waiting document does not repeat by itself.
-fn waiting(again: &str, phrases: &Phrases) -> Vec<Element> {
-    let sound = match &phrases.music_url {
-        Some(music) => Element::new("Play").text(music),
-        None => say(&phrases.waiting),
+/// A message is taken. When nothing was said, Twilio does not ask what next and goes on.
+fn voicemail(call: CallId, links: &Links, phrases: &Phrases) -> Response {
+    let record = Record::new()
+        .action(links.next(call))
+        .method(POST)
+        .max_length(MESSAGE_SECONDS)
+        .play_beep(true)
+        .recording_status_callback(links.recording(call))
+        .recording_status_callback_event("completed absent");
+    Response::new().then(Say::new(&phrases.voicemail)).then(record).then(Hangup::new())
+}
+
+/// Music without end, or a text; then the same address again, because a waiting document does not
+/// repeat by itself. The pause keeps music that cannot be fetched from asking without rest.
+fn waiting(again: &str, phrases: &Phrases) -> Response {
+    let response = match &phrases.music_url {
+        Some(music) => Response::new().then(Play::new(music).times(0)),
+        None => Response::new().then(Say::new(&phrases.waiting)),
     };
-    vec![sound, Element::new("Pause").with("length", PAUSE_SECONDS), Element::new("Redirect").text(again)]
+    response.then(Pause::new().length(PAUSE_SECONDS)).then(Redirect::new(again).method(POST))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::LegId;
 
     #[test]
     fn the_room_is_named_after_the_call_and_ends_with_the_caller() {
         let links = Links::new("https://hooks.example.org", "twilio").unwrap();
         let call = CallId::derived("twilio", "CA1");
-        let xml = render(&Document::WaitInRoom, call, &links, &Phrases::default());
-        assert!(xml.contains(&format!(">{call}</Conference></Dial></Response>")), "{xml}");
-        assert!(xml.contains(r#"startConferenceOnEnter="false" endConferenceOnExit="true""#));
+        let hooks = "https://hooks.example.org/webhooks/twilio";
+        let document = "#ct=2000&amp;rt=6000&amp;rc=2&amp;rp=all&amp;tt=14500";
+        let around = |side: String| {
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>\
+                 <Dial action=\"{hooks}/dial-action?call={call}{document}\" method=\"POST\">\
+                 <Conference {side} statusCallback=\"{hooks}/conference?call={call}#rc=3&amp;rp=all\" \
+                 statusCallbackEvent=\"start end join leave mute hold modify\">{call}</Conference>\
+                 </Dial></Response>"
+            )
+        };
+        let wait =
+            format!("beep=\"false\" waitUrl=\"{hooks}/wait?call={call}{document}\" waitMethod=\"POST\"");
         let leg_id = LegId::fresh();
-        let xml = render(&Document::JoinRoom { leg_id }, call, &links, &Phrases::default());
-        assert!(xml.contains(r#"startConferenceOnEnter="true" endConferenceOnExit="false""#));
-        assert!(xml.contains(&format!(">{call}</Conference>")));
+        for (wanted, want) in [
+            (
+                Document::WaitInRoom,
+                format!(
+                    "startConferenceOnEnter=\"false\" endConferenceOnExit=\"true\" {wait} \
+                     participantLabel=\"caller\""
+                ),
+            ),
+            (
+                Document::JoinRoom { leg_id },
+                format!(
+                    "startConferenceOnEnter=\"true\" endConferenceOnExit=\"false\" {wait} \
+                     participantLabel=\"{leg_id}\""
+                ),
+            ),
+        ] {
+            assert_eq!(render(&wanted, call, &links, &Phrases::default()), around(want), "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn waiting_plays_the_music_that_is_set_up_or_says_something() {
+        let links = Links::new("https://hooks.example.org", "twilio").unwrap();
+        let call = CallId::derived("twilio", "CA1");
+        let music = Phrases {
+            music_url: Some("https://cdn.example.org/m.mp3?a=1&b=2".to_owned()),
+            ..Phrases::default()
+        };
+        let played = render(&Document::HoldMusic, call, &links, &music);
+        assert!(
+            played.contains("<Play loop=\"0\">https://cdn.example.org/m.mp3?a=1&amp;b=2</Play>"),
+            "{played}"
+        );
+        assert!(played.contains(&format!("/hold?call={call}#")), "{played}");
+        let said = render(&Document::WaitMusic, call, &links, &Phrases::default());
+        assert!(said.contains("<Response><Say>") && said.contains(&format!("/wait?call={call}#")), "{said}");
     }
 
     #[test]

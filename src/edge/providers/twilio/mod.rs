@@ -5,10 +5,10 @@ mod documents;
 pub mod form;
 mod links;
 pub mod signature;
-mod twiml;
+pub mod twiml;
 mod webhook;
 
-pub use client::{TwilioClient, TwilioSettings};
+pub use client::{BadSettings, TwilioClient, TwilioSettings};
 pub use documents::{Phrases, apology, render};
 pub use links::{BadPublicUrl, Links};
 pub use webhook::{Correlated, Incoming, Kind, Malformed, parse};

@@ -1,12 +1,14 @@
 //! Reading what Twilio posts, into the neutral words of a call.
 
-use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Map, Value};
+mod raw;
+#[cfg(test)]
+mod tests;
 
+use self::raw::raw;
 use super::form::{Fields, value};
 use crate::domain::address::Address;
-use crate::domain::call::{Arrival, Asked, CarrierNews, LegEnd, LegHint, LegStatus, News, RawEvent};
-use crate::domain::id::CallId;
+use crate::domain::call::{Arrival, Asked, CarrierNews, LegEnd, LegHint, LegStatus, News};
+use crate::domain::id::{CallId, LegId};
 use crate::domain::time::{Millis, Timestamp};
 
 /// The paths that Twilio posts to, below `/webhooks/{provider}`.
@@ -121,7 +123,7 @@ pub struct Correlated {
 /// # Errors
 /// When a field is missing that nothing can be done without.
 pub fn parse(kind: Kind, provider: &str, query: &Fields, form: &Fields) -> Result<Incoming, Malformed> {
-    let is_ours = value(query, "call").is_some();
+    let is_ours = our_call(query).is_some();
     let is_outbound = value(form, "Direction").is_some_and(|direction| direction.starts_with("outbound"));
     match kind {
         Kind::Voice | Kind::Fallback if !is_ours && !is_outbound => {
@@ -144,10 +146,10 @@ pub fn parse(kind: Kind, provider: &str, query: &Fields, form: &Fields) -> Resul
 }
 
 fn arrival(kind: Kind, provider: &str, form: &Fields) -> Result<Arrival, Malformed> {
-    let sid = value(form, "CallSid").filter(|sid| !sid.is_empty()).ok_or(Malformed("CallSid"))?;
-    let to = value(form, "To").or_else(|| value(form, "Called")).ok_or(Malformed("To"))?;
-    let from = value(form, "From").or_else(|| value(form, "Caller")).unwrap_or("unknown");
-    let error_code = value(form, "ErrorCode").unwrap_or("unknown");
+    let sid = told(form, "CallSid").ok_or(Malformed("CallSid"))?;
+    let to = told(form, "To").or_else(|| told(form, "Called")).ok_or(Malformed("To"))?;
+    let from = told(form, "From").or_else(|| told(form, "Caller")).unwrap_or("unknown");
+    let error_code = told(form, "ErrorCode").unwrap_or("unknown");
     Ok(Arrival {
         provider: provider.into(),
         provider_call_id: sid.into(),
@@ -159,23 +161,33 @@ fn arrival(kind: Kind, provider: &str, form: &Fields) -> Result<Arrival, Malform
     })
 }
 
+/// The call that one of our own addresses names.
+fn our_call(query: &Fields) -> Option<CallId> {
+    value(query, "call")?.parse().ok()
+}
+
+/// The leg that one of our own addresses names, or the label that we gave it in the room.
+fn our_leg(query: &Fields, form: &Fields) -> Option<LegId> {
+    let named = |fields, name| value(fields, name).and_then(|id| id.parse().ok());
+    named(query, "leg").or_else(|| named(form, "ParticipantLabel"))
+}
+
+/// The value of a field that is there and not empty: Twilio also sends empty ones.
+fn told<'a>(form: &'a Fields, name: &str) -> Option<&'a str> {
+    value(form, name).filter(|text| !text.is_empty())
+}
+
 fn news(kind: Kind, query: &Fields, form: &Fields) -> Result<Correlated, Malformed> {
-    let named_call = value(query, "call").or_else(|| value(form, "FriendlyName"));
     let names = ["CallSid", "ParentCallSid", "ConferenceSid", "FriendlyName"];
-    let names: Vec<Box<str>> = names
-        .iter()
-        .filter_map(|name| value(form, name))
-        .filter(|name| !name.is_empty())
-        .map(Into::into)
-        .collect();
-    let call_id = named_call.and_then(|id| id.parse().ok());
+    let names: Vec<Box<str>> = names.iter().filter_map(|name| told(form, name)).map(Into::into).collect();
+    let call_id = our_call(query).or_else(|| value(form, "FriendlyName")?.parse().ok());
     if names.is_empty() && call_id.is_none() && !matches!(kind, Kind::Messages | Kind::MessagesStatus) {
         return Err(Malformed("CallSid"));
     }
     let leg = LegHint {
-        leg_id: value(query, "leg").and_then(|id| id.parse().ok()),
-        provider_id: value(form, "CallSid").map(Into::into),
-        parent_id: value(form, "ParentCallSid").map(Into::into),
+        leg_id: our_leg(query, form),
+        provider_id: told(form, "CallSid").map(Into::into),
+        parent_id: told(form, "ParentCallSid").map(Into::into),
         address: far_end(form),
         agent_id: None,
     };
@@ -184,7 +196,7 @@ fn news(kind: Kind, query: &Fields, form: &Fields) -> Result<Correlated, Malform
         names,
         news: CarrierNews {
             leg,
-            room: value(form, "ConferenceSid").map(Into::into),
+            room: told(form, "ConferenceSid").map(Into::into),
             occurred_at: value(form, "Timestamp").and_then(Timestamp::from_rfc2822),
             news: what(kind, form),
             raw: raw(kind, form)?,
@@ -195,7 +207,7 @@ fn news(kind: Kind, query: &Fields, form: &Fields) -> Result<Correlated, Malform
 /// The far end of a leg that Twilio placed; on an inbound leg `To` is our own number.
 fn far_end(form: &Fields) -> Option<Address> {
     let is_outbound = value(form, "Direction")?.starts_with("outbound");
-    is_outbound.then(|| value(form, "To")).flatten().map(Address::reported)
+    is_outbound.then(|| told(form, "To")).flatten().map(Address::reported)
 }
 
 fn what(kind: Kind, form: &Fields) -> News {
@@ -236,9 +248,7 @@ fn seconds(form: &Fields, name: &str) -> Option<Millis> {
 fn in_room(form: &Fields) -> News {
     match value(form, "StatusCallbackEvent") {
         Some("participant-join") => News::Joined,
-        Some("participant-leave") => {
-            News::Left { hung_up: value(form, "ReasonParticipantLeft") == Some("participant_hung_up") }
-        }
+        Some("participant-leave") => News::Left { hung_up: is_gone(form) },
         Some("participant-hold") => News::HoldChanged { held: true },
         Some("participant-unhold") => News::HoldChanged { held: false },
         Some("conference-start") => News::Room { open: true },
@@ -247,21 +257,33 @@ fn in_room(form: &Fields) -> News {
     }
 }
 
-/// A caller in `<Enqueue>`: asked for what it hears, or told how it left.
+/// Whether a party that left a room is gone, not only moved.
+fn is_gone(form: &Fields) -> bool {
+    value(form, "ReasonParticipantLeft") == Some("participant_hung_up")
+        || value(form, "ParticipantCallStatus") == Some("completed")
+}
+
+/// A caller in `<Enqueue>`: asked for what it hears, or told how it left. One that never got in, as
+/// when the queue is full, has no report to make and only asks what next.
 fn queued(form: &Fields) -> Option<News> {
-    let result = value(form, "QueueResult");
-    if result.is_none() && value(form, "QueuePosition").is_none() {
-        return None;
+    let (result, waited) = (value(form, "QueueResult"), seconds(form, "QueueTime"));
+    match (result, waited) {
+        (Some("hangup"), _) => Some(News::QueueReport { waited, hung_up: true }),
+        (Some(_), Some(_)) => Some(News::QueueReport { waited, hung_up: false }),
+        (Some(_), None) => Some(News::Document(Asked::Next { bridged: false })),
+        (None, _) if value(form, "QueuePosition").is_some() => {
+            Some(News::QueueReport { waited, hung_up: false })
+        }
+        (None, _) => None,
     }
-    Some(News::QueueReport { waited: seconds(form, "QueueTime"), hung_up: result == Some("hangup") })
 }
 
 /// A message that the caller left, or the state of a recording.
 fn recorded(form: &Fields) -> Option<News> {
-    let (url, length) = (value(form, "RecordingUrl"), seconds(form, "RecordingDuration"));
+    let (url, length) = (told(form, "RecordingUrl"), seconds(form, "RecordingDuration"));
     match value(form, "RecordingStatus") {
         Some(status) => Some(News::Recording {
-            recording_id: value(form, "RecordingSid")?.into(),
+            recording_id: told(form, "RecordingSid")?.into(),
             status: status.replace('-', "_").into(),
             url: url.map(Into::into),
             length,
@@ -279,209 +301,4 @@ fn recorded(form: &Fields) -> Option<News> {
 fn was_bridged(form: &Fields) -> bool {
     let status = value(form, "DialCallStatus");
     value(form, "DialBridged") == Some("true") || matches!(status, Some("completed" | "answered"))
-}
-
-/// The fields whose equality makes two requests the same news. Tokens and times of sending differ
-/// between repetitions and are left out.
-const TELLING: [&str; 18] = [
-    "CallSid",
-    "CallStatus",
-    "SequenceNumber",
-    "CallbackSource",
-    "StatusCallbackEvent",
-    "ConferenceSid",
-    "ParentCallSid",
-    "DialCallSid",
-    "DialCallStatus",
-    "QueueResult",
-    "QueueTime",
-    "RecordingSid",
-    "RecordingStatus",
-    "Digits",
-    "AnsweredBy",
-    "MessageSid",
-    "MessageStatus",
-    "ErrorCode",
-];
-
-fn raw(kind: Kind, form: &Fields) -> Result<RawEvent, Malformed> {
-    let mut key = Fnv::default();
-    key.add(kind.word());
-    for name in TELLING {
-        key.add(name);
-        key.add(value(form, name).unwrap_or_default());
-    }
-    let detail = match kind {
-        Kind::Conference => value(form, "StatusCallbackEvent"),
-        Kind::Recording => value(form, "RecordingStatus"),
-        Kind::DialAction => value(form, "DialCallStatus").or_else(|| value(form, "QueueResult")),
-        Kind::Voice | Kind::Fallback | Kind::Agent | Kind::Status | Kind::Wait | Kind::Hold => {
-            value(form, "CallStatus")
-        }
-        Kind::Gather | Kind::Amd | Kind::Messages | Kind::MessagesStatus => None,
-    };
-    let name = detail.map_or_else(|| kind.word().to_owned(), |detail| format!("{}:{detail}", kind.word()));
-    Ok(RawEvent { key: key.0, name: name.into(), fields: fields(form)? })
-}
-
-fn fields(form: &Fields) -> Result<Box<RawValue>, Malformed> {
-    let mut object = Map::new();
-    for (name, text) in form {
-        let text = Value::from(text.as_str());
-        match object.get_mut(name) {
-            None => {
-                object.insert(name.clone(), text);
-            }
-            Some(Value::Array(list)) => list.push(text),
-            Some(known) => *known = Value::Array(vec![known.take(), text]),
-        }
-    }
-    to_raw_value(&object).map_err(|_| Malformed("body"))
-}
-
-/// FNV-1a, 64 bit: the same on every node and after every restart.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, text: &str) {
-        for byte in text.bytes().chain([0xff]) {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn form(text: &str) -> Fields {
-        super::super::form::parse(text.as_bytes()).unwrap()
-    }
-
-    fn told(kind: Kind, text: &str) -> News {
-        match parse(kind, "twilio", &Vec::new(), &form(text)).unwrap() {
-            Incoming::News(correlated) => correlated.news.news,
-            Incoming::Arrival(arrival) => panic!("{arrival:?}"),
-        }
-    }
-
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "a table")]
-    fn requests_become_neutral_news() {
-        let leg = |status, end, answered_for: Option<u64>| News::Leg {
-            status,
-            end,
-            answered_for: answered_for.map(Millis::from_secs),
-        };
-        for (why, kind, text, want) in [
-            (
-                "dialing",
-                Kind::Status,
-                "CallSid=CA1&CallStatus=initiated",
-                leg(LegStatus::Dialing, None, None),
-            ),
-            (
-                "answered",
-                Kind::Status,
-                "CallSid=CA1&CallStatus=in-progress",
-                leg(LegStatus::Connected, None, None),
-            ),
-            (
-                "over",
-                Kind::Status,
-                "CallSid=CA1&CallStatus=completed&CallDuration=45",
-                leg(LegStatus::Ended, Some(LegEnd::Normal), Some(45)),
-            ),
-            (
-                "busy",
-                Kind::Status,
-                "CallSid=CA1&CallStatus=busy&CallDuration=0",
-                leg(LegStatus::Ended, Some(LegEnd::Busy), Some(0)),
-            ),
-            ("an unknown status is kept only", Kind::Status, "CallSid=CA1&CallStatus=new-thing", News::Other),
-            ("waits in the room", Kind::Wait, "CallSid=CA1&ConferenceSid=CF1", News::Document(Asked::Wait)),
-            (
-                "waits in a queue of Twilio's",
-                Kind::Wait,
-                "CallSid=CA1&QueuePosition=2&QueueTime=15",
-                News::QueueReport { waited: Some(Millis::from_secs(15)), hung_up: false },
-            ),
-            (
-                "gives up in it",
-                Kind::DialAction,
-                "CallSid=CA1&QueueResult=hangup&QueueTime=41",
-                News::QueueReport { waited: Some(Millis::from_secs(41)), hung_up: true },
-            ),
-            (
-                "dial failed",
-                Kind::DialAction,
-                "CallSid=CA1&DialCallStatus=busy&DialBridged=false",
-                News::Document(Asked::Next { bridged: false }),
-            ),
-            (
-                "left the room by hanging up",
-                Kind::Conference,
-                "CallSid=CA1&StatusCallbackEvent=participant-leave&ReasonParticipantLeft=participant_hung_up",
-                News::Left { hung_up: true },
-            ),
-            (
-                "left a message",
-                Kind::DialAction,
-                "CallSid=CA1&RecordingUrl=https://r&RecordingDuration=22&Digits=hangup",
-                News::VoicemailLeft {
-                    recording_url: "https://r".into(),
-                    length: Some(Millis::from_secs(22)),
-                    hung_up: true,
-                },
-            ),
-        ] {
-            assert_eq!(told(kind, text), want, "{why}");
-        }
-    }
-
-    #[test]
-    fn a_repetition_has_the_same_key_and_other_news_another() {
-        let key = |kind, text: &str| match parse(kind, "twilio", &Vec::new(), &form(text)).unwrap() {
-            Incoming::News(correlated) => correlated.news.raw.key,
-            Incoming::Arrival(arrival) => arrival.raw.key,
-        };
-        let ringing = key(Kind::Status, "CallSid=CA1&CallStatus=ringing&SequenceNumber=1");
-        assert_eq!(ringing, key(Kind::Status, "SequenceNumber=1&CallSid=CA1&CallStatus=ringing&New=field"));
-        assert_ne!(ringing, key(Kind::Status, "CallSid=CA1&CallStatus=ringing&SequenceNumber=2"));
-        assert_ne!(ringing, key(Kind::Wait, "CallSid=CA1&CallStatus=ringing&SequenceNumber=1"));
-    }
-
-    #[test]
-    fn callers_may_be_words_and_needed_fields_may_be_missing() {
-        let arrival =
-            parse(Kind::Voice, "twilio", &Vec::new(), &form("CallSid=CA1&From=anonymous&To=%2B12025550100"));
-        match arrival.unwrap() {
-            Incoming::Arrival(arrival) => assert_eq!(arrival.from, Address::Word("anonymous".into())),
-            Incoming::News(news) => panic!("{news:?}"),
-        }
-        for text in ["", "From=a&To=b", "CallSid=&To=b"] {
-            assert!(parse(Kind::Voice, "twilio", &Vec::new(), &form(text)).is_err(), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_form_makes_it_panic(
-            path in prop::sample::select(vec!["voice", "voice/fallback", "agent", "status", "conference", "wait", "hold", "dial-action", "gather", "recording", "amd", "messages", "messages/status"]),
-            pairs in prop::collection::vec((prop::sample::select(TELLING.to_vec()), ".{0,20}"), 0..20),
-            noise in prop::collection::vec(any::<u8>(), 0..60),
-        ) {
-            let mut fields: Fields = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-            fields.extend(super::super::form::parse(&noise).unwrap_or_default());
-            let _ = parse(Kind::of_path(path).unwrap(), "twilio", &fields.clone(), &fields);
-        }
-    }
 }
