@@ -14,10 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::{self, AgentLimits, Engine, EngineSettings, WriterSettings};
 use crate::config::{Provider, Settings};
-use crate::edge::auth::{Authority, Throttle, Tickets, hash_password};
+use crate::domain::directory::ActivityRecord;
+use crate::domain::id::ActivityId;
+use crate::domain::time::Clock;
+use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
-use crate::store;
+use crate::store::records::{RecordKind, Records, StoredRecord};
+use crate::store::{self, StoreError};
 use crate::telemetry::Metrics;
 
 /// Name of the file with the signing key, in the data folder.
@@ -52,6 +56,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let listener = listen("server.listen", &settings.server.listen).await?;
     let address = listener.local_addr()?;
     let stores = store::open(&settings.store_url()).await.context("store.url")?;
+    seed_activities(&*stores.records).await?;
     let metrics = Metrics::new();
     let engine = actors::start(engine_settings(settings), stores, metrics).await?;
     let is_named = !settings.server.public_url.is_empty();
@@ -60,7 +65,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let authority =
         Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
     let (drain, draining) = watch::channel(false);
-    let state = edge_state(settings, &engine, webhooks, &authority, draining).await?;
+    let state = edge_state(settings, &engine, webhooks, &authority, draining);
     let stop = CancellationToken::new();
     let mut servers = vec![serve(listener, router(state), stop.clone())];
     let mut telemetry_address = None;
@@ -86,6 +91,27 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// Activities that every call centre starts with; without one nobody could become available.
+async fn seed_activities(records: &dyn Records) -> Result<(), StoreError> {
+    if !records.all(RecordKind::Activity).await?.is_empty() {
+        return Ok(());
+    }
+    for (name, available) in [("available", true), ("break", false), ("lunch", false), ("training", false)] {
+        let activity = ActivityRecord { id: ActivityId::fresh(), name: name.to_owned(), available };
+        let now = Clock.now();
+        let record = StoredRecord {
+            id: activity.id.uuid(),
+            key: name.to_owned(),
+            body: serde_json::to_value(&activity).map_err(|error| StoreError::Refused(error.to_string()))?,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        records.insert(RecordKind::Activity, record).await?;
+    }
+    Ok(())
 }
 
 async fn listen(key: &str, address: &str) -> anyhow::Result<TcpListener> {
@@ -165,27 +191,23 @@ fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioS
     }
 }
 
-async fn edge_state(
+fn edge_state(
     settings: &Settings,
     engine: &Engine,
     webhooks: Webhooks,
     authority: &Arc<Authority>,
     drain: watch::Receiver<bool>,
-) -> anyhow::Result<EdgeState> {
-    let no_such_user = format!("{:032x}", rand::random::<u128>());
-    let no_such_user_hash = hash_password(no_such_user, settings.auth.bcrypt_cost)
-        .await
-        .map_err(|error| anyhow::anyhow!("bcrypt: {:?}", error.code()))?;
-    Ok(EdgeState {
+) -> EdgeState {
+    EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
         tickets: Arc::new(Tickets::default()),
         throttle: Arc::new(Throttle::default()),
         webhooks: Arc::new(webhooks),
         settings: Arc::new(edge_settings(settings)),
-        no_such_user_hash: no_such_user_hash.into(),
+        no_such_user_hash: Arc::default(),
         drain,
-    })
+    }
 }
 
 fn edge_settings(settings: &Settings) -> EdgeSettings {

@@ -18,7 +18,7 @@ use crate::domain::record::{EntityRef, FactRecord};
 use crate::domain::time::Timestamp;
 
 /// Events of a session that stay in memory; older ones are read from the journal.
-const REMEMBERED: usize = 32;
+const REMEMBERED: usize = 16;
 
 /// One event of a session, as its sockets get it.
 #[derive(Debug, Clone)]

@@ -136,22 +136,31 @@ impl<H: Host> Actor for EntityActor<H> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         state.handled += 1;
-        match message {
-            EntityMessage::Ask { command, reply } => {
-                let answer = state.step(command).await?;
-                let _ = reply.send(answer);
-            }
-            EntityMessage::Tell(command) => state.hear(&me, command).await?,
-            EntityMessage::Wake => state.wake(&me).await?,
-            EntityMessage::Resume => state.resume(&me).await,
-            EntityMessage::Side(message) => H::side_message(state, message).await?,
-            EntityMessage::MayPark => state.offer_to_park(&me),
-        }
-        Ok(())
+        // Boxed: an idle actor would hold room for the largest step otherwise, for all its life.
+        Box::pin(state.take(me, message)).await
     }
 }
 
 impl<H: Host> EntityState<H> {
+    async fn take(
+        &mut self,
+        me: ActorRef<EntityMessage<H>>,
+        message: EntityMessage<H>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            EntityMessage::Ask { command, reply } => {
+                let answer = self.step(command).await?;
+                let _ = reply.send(answer);
+            }
+            EntityMessage::Tell(command) => self.hear(&me, command).await?,
+            EntityMessage::Wake => self.wake(&me).await?,
+            EntityMessage::Resume => self.resume(&me).await,
+            EntityMessage::Side(message) => H::side_message(self, message).await?,
+            EntityMessage::MayPark => self.offer_to_park(&me),
+        }
+        Ok(())
+    }
+
     /// The engine it lives in.
     #[must_use]
     pub(super) fn engine(&self) -> &Engine {

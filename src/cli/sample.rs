@@ -10,10 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, user};
 use crate::actors::Engine;
 use crate::domain::address::Address;
-use crate::domain::directory::{
-    ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Role, Skill, User,
-};
-use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
+use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Role, Skill, User};
+use crate::domain::id::{AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
 use crate::domain::queue::Strategy;
 use crate::domain::time::{Clock, Millis};
 use crate::store::StoreError;
@@ -189,7 +187,7 @@ async fn keep(
     Ok(records.insert(kind, record).await?)
 }
 
-/// Two queues with a number each, a skill, activities and dispositions.
+/// Two queues with a number each, a skill and dispositions.
 async fn set_up_queues(records: &dyn Records) -> Result<(), Failure> {
     let skill = Skill { id: SkillId::fresh(), name: "billing".to_owned() };
     keep(records, RecordKind::Skill, skill.id.uuid(), &skill.name, &skill).await?;
@@ -217,10 +215,6 @@ async fn set_up_queues(records: &dyn Records) -> Result<(), Failure> {
             provider: None,
         };
         keep(records, RecordKind::Number, number.id.uuid(), NUMBERS[i], &number).await?;
-    }
-    for (name, available) in [("available", true), ("break", false), ("lunch", false), ("training", false)] {
-        let activity = ActivityRecord { id: ActivityId::fresh(), name: name.to_owned(), available };
-        keep(records, RecordKind::Activity, activity.id.uuid(), name, &activity).await?;
     }
     for name in ["resolved", "follow-up", "wrong number"] {
         let disposition = Disposition { id: DispositionId::fresh(), name: name.to_owned() };

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::OpenApi as Document;
@@ -90,8 +90,8 @@ pub struct EdgeState {
     pub webhooks: Arc<Webhooks>,
     /// The settings.
     pub settings: Arc<EdgeSettings>,
-    /// A hash that no password has, of the configured cost.
-    pub no_such_user_hash: Arc<str>,
+    /// A hash that no password has, of the configured cost; made when it is first needed.
+    pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.
     pub drain: watch::Receiver<bool>,
 }

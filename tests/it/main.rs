@@ -1,6 +1,13 @@
 //! Tests that see the crate from outside.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::pedantic,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "test code: it stops at the first surprise, and its helpers are shared"
+)]
 
 mod corpus;
 mod history_contract;

@@ -127,6 +127,7 @@ fn wrapping_up() -> AgentSession {
 
 type Row = (&'static str, fn() -> AgentSession, i64, AgentCommand, &'static str);
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rows() -> Vec<Row> {
     let accept = || AgentCommand::Accept { offer_id: offer_id(1) };
     let reject = || AgentCommand::Reject { offer_id: offer_id(1), reason: None };

@@ -192,6 +192,7 @@ impl Told {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest is written as it is")]
 fn word(effect: &CallEffect) -> String {
     match effect {
         CallEffect::Carrier { order, .. } => match order {

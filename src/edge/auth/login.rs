@@ -91,6 +91,11 @@ pub async fn hash_password(password: String, cost: u32) -> Result<String, ApiErr
     hash.map_err(|_| ApiError::new(Code::Validation).at("/password", "must be 1 to 72 bytes long"))
 }
 
+/// The hash of a password that nobody knows.
+async fn unknowable(state: &EdgeState) -> Result<String, ApiError> {
+    hash_password(hex::encode(rand::random::<[u8; 16]>()), state.settings.bcrypt_cost).await
+}
+
 async fn in_bcrypt<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     let _turn = BCRYPT.acquire().await.map_err(|_| ApiError::new(Code::Internal))?;
     tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::new(Code::Internal))
@@ -136,8 +141,10 @@ async fn sign_in(
     let stored = state.engine.stores().records.by_key(RecordKind::User, &login).await?;
     let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
     // An unknown login costs the same time as a known one.
-    let hash =
-        user.as_ref().map_or_else(|| state.no_such_user_hash.to_string(), |user| user.password_hash.clone());
+    let hash = match &user {
+        Some(user) => user.password_hash.clone(),
+        None => state.no_such_user_hash.get_or_try_init(|| unknowable(&state)).await?.clone(),
+    };
     let holds = in_bcrypt(move || bcrypt::non_truncating_verify(password, &hash)).await?.unwrap_or(false);
     let Some(user) = user.filter(|user| holds && user.enabled) else {
         tracing::warn!(%ip, "sign-in refused");

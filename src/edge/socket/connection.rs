@@ -95,7 +95,7 @@ impl Connection {
             Err(end) => return end,
         };
         let (outbox, inbox) = mpsc::channel(self.state.settings.socket.send_queue);
-        if let Err(end) = self.attach(outbox, greeting).await {
+        if let Err(end) = Box::pin(self.attach(outbox, greeting)).await {
             return end;
         }
         if let Some(frame) = first
@@ -233,7 +233,8 @@ impl Connection {
             return self.send(reply).await;
         }
         let id = frame.id.clone();
-        let reply = self.answer(frame).await;
+        // Boxed: an idle connection would hold room for the largest command otherwise.
+        let reply = Box::pin(self.answer(frame)).await;
         if self.replies.len() == REMEMBERED_REPLIES {
             self.replies.pop_front();
         }

@@ -41,7 +41,6 @@ pub struct House {
     pub base: String,
     pub queue_id: String,
     pub http: reqwest::Client,
-    pub folder: PathBuf,
     admin: UserId,
     _own_folder: Option<tempfile::TempDir>,
 }
@@ -78,20 +77,17 @@ impl House {
             base,
             queue_id: String::new(),
             http: reqwest::Client::new(),
-            folder,
             admin: UserId::fresh(),
             _own_folder: own,
         }
     }
 
-    /// Opens a house with a queue, a number that leads there, and two activities.
+    /// Opens a house with a queue, and a number that leads there.
     pub async fn open(house: HouseSettings) -> Self {
         let mut house = Self::bare(house).await;
         let queue = house.post("/queues", json!({ "name": "support", "wrap_up_ms": 30_000 })).await;
         house.queue_id = queue["id"].as_str().unwrap().to_owned();
         house.post("/numbers", json!({ "address": NUMBER, "queue_id": house.queue_id })).await;
-        house.post("/activities", json!({ "name": "available", "available": true })).await;
-        house.post("/activities", json!({ "name": "lunch", "available": false })).await;
         house
     }
 
