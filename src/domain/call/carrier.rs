@@ -1,12 +1,10 @@
 //! What the provider tells, and what follows from it.
 
-use super::command::{
-    Asked, CallReply, CarrierNews, CarrierOrder, Document, LegHint, News, OrderKind, OrderResult,
-};
 use super::decide::Draft;
 use super::fact::CallFact;
 use super::parts::{LegEnd, LegRole, LegStatus};
 use super::state::{Call, Phase};
+use super::{Asked, CallReply, CarrierNews, CarrierOrder, Document, LegHint, News, OrderKind, OrderResult};
 use crate::domain::id::LegId;
 use crate::domain::machine::Decision;
 use crate::domain::time::{Millis, Timestamp};

@@ -3,13 +3,13 @@
 //! A `Draft` applies each fact to a copy of the call at once, so that what is decided next in the
 //! same step already sees it. Late, doubled and crossing news is normal and leads to no facts.
 
-use super::command::{
-    Arrival, By, CallCommand, CallEffect, CallReply, Control, DialRequest, Document, ExitReasonOrOffer,
-    Overflow, RawEvent,
-};
 use super::fact::CallFact;
 use super::parts::{Direction, EndedBy, ExitReason, LegRole, LegStatus};
 use super::state::{Call, Phase};
+use super::{
+    Arrival, By, CallCommand, CallEffect, CallReply, Control, DialRequest, Document, ExitReasonOrOffer,
+    Overflow, RawEvent,
+};
 use super::{CallRefusal, CarrierOrder, OrderKind};
 use crate::domain::agent::{AgentCommand, CallNews};
 use crate::domain::id::{AgentId, AttemptId, LegId, QueueId};

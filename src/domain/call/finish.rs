@@ -3,11 +3,11 @@
 //! How a call ended is derived from its legs, so it comes out the same in whatever order the news
 //! arrives; late news that changes it is noted as a correction.
 
-use super::command::{CallEffect, CarrierOrder, ExitReasonOrOffer};
 use super::decide::Draft;
 use super::fact::{CallFact, EndRecord};
 use super::parts::{Direction, EndedBy, ExitReason, LegEnd, LegRole, LegStatus, Outcome};
 use super::state::{Call, Phase};
+use super::{CallEffect, CarrierOrder, ExitReasonOrOffer};
 use crate::domain::agent::CallNews;
 use crate::domain::id::LegId;
 use crate::domain::time::{Millis, Timestamp};

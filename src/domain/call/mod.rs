@@ -4,6 +4,7 @@ mod apply;
 mod carrier;
 mod command;
 mod decide;
+mod effect;
 mod fact;
 mod finish;
 mod offer;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use command::*;
 pub use decide::decide;
+pub use effect::*;
 pub use fact::{CallFact, EndRecord, OfferReason};
 pub use parts::*;
 pub use state::{Call, Connection, Offer, Phase};

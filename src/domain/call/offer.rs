@@ -1,10 +1,10 @@
 //! Offers, the agent's leg, and the conversation.
 
-use super::command::{AgentView, ExitReasonOrOffer, OfferMade};
 use super::decide::Draft;
 use super::fact::CallFact;
 use super::parts::{EndedBy, ExitReason, LegEnd, LegRole, LegStatus};
 use super::state::{Call, Offer, Phase};
+use super::{AgentView, ExitReasonOrOffer, OfferMade};
 use crate::domain::agent::{CallNews, OfferOutcome};
 use crate::domain::id::{AgentId, LegId, OfferId, QueueId};
 use crate::domain::machine::Decision;

@@ -127,6 +127,17 @@ pub enum EndedBy {
     System,
 }
 
+impl EndedBy {
+    /// The word for the customer of a call in this direction.
+    #[must_use]
+    pub const fn customer(direction: Direction) -> Self {
+        match direction {
+            Direction::Inbound => Self::Caller,
+            Direction::Outbound => Self::Callee,
+        }
+    }
+}
+
 /// One moment on two clocks: ours when we learned of it, the carrier's when it told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {

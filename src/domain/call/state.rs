@@ -1,8 +1,8 @@
 //! What a call is at one moment.
 
-use super::command::{CallBrief, Overflow, QueueEntry, Routing};
 use super::fact::EndRecord;
 use super::parts::{Direction, Leg, LegRole, LegStatus, Moment};
+use super::{CallBrief, Overflow, QueueEntry, Routing};
 use crate::domain::address::Address;
 use crate::domain::id::{AgentId, CallId, DispositionId, LegId, OfferId};
 use crate::domain::record::EntityRef;

@@ -1,9 +1,9 @@
 //! The call as lists show it, and its place among the machines.
 
-use super::command::{CallCommand, CallEffect, CallReply};
 use super::fact::CallFact;
 use super::parts::{Direction, LegStatus, Outcome};
 use super::state::{Call, Phase};
+use super::{CallCommand, CallEffect, CallReply};
 use super::{CallRefusal, decide};
 use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{CallSummary, EntityRef, ProviderRef, Summary};
