@@ -1,199 +1,83 @@
-//! `Idempotency-Key`: a creating request that is sent twice is carried out once.
-//!
-//! Keys belong to a user and a route and are kept for 24 hours. Answers below 500 are remembered;
-//! after a fault of ours the key is free again. A request runs to its end even when its client
-//! goes away, so that its key is always settled.
+//! `Idempotency-Key`: a creating request that is repeated is answered, not carried out, again.
 
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
-use serde::{Deserialize, Serialize};
-use tracing::Instrument;
 
 use super::auth::Caller;
-use super::error::{ApiError, Code, PROBLEM_JSON};
-use super::routes;
-use super::state::EdgeState;
-use crate::domain::id::CallId;
-use crate::domain::time::{Millis, Timestamp};
-use crate::store::records::{Records, RememberedAnswer};
+use super::error::{ApiError, Code};
+use super::router::EdgeState;
+use crate::domain::time::Millis;
+use crate::store::records::RememberedAnswer;
 
-/// How long keys are kept.
-const KEPT: Millis = Millis::from_secs(86_400);
-/// A request that has not come to its end after so long died with its node.
-const LOST_AFTER: Millis = Millis::from_secs(120);
-/// Longest key, in characters.
+/// How long an answer is remembered.
+const KEPT: Millis = Millis::from_secs(24 * 3600);
+/// Longest answer that is remembered, in bytes.
+const LONGEST: usize = 256 * 1024;
+/// Longest key.
 const LONGEST_KEY: usize = 255;
-/// Largest answer that is remembered, in bytes; ours are far below.
-const LARGEST_ANSWER: usize = 1024 * 1024;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The scope and the key of a request with an `Idempotency-Key`; in its extensions.
-#[derive(Debug, Clone)]
-pub struct KeyScope {
-    key: String,
-    request_hash: String,
-}
-
-impl KeyScope {
-    /// The call that this request makes, however often it is carried out.
-    #[must_use]
-    pub fn call_id(&self) -> CallId {
-        CallId::derived("idempotency-key", &format!("{}\n{}", self.key, self.request_hash))
+/// Answers a repeated request from memory.
+pub(super) async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
+    let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
+    match key {
+        Some(key) if request.method() == Method::POST => {
+            let answer = once(&state, &key, request, next).await;
+            answer.unwrap_or_else(IntoResponse::into_response)
+        }
+        Some(_) | None => next.run(request).await,
     }
 }
 
-/// An answer as it is kept: with the headers that belong to it.
-#[derive(Debug, Serialize, Deserialize)]
-struct KeptAnswer {
-    location: Option<String>,
-    etag: Option<String>,
-    body: String,
-}
-
-/// What a claim of a key leads to.
-#[derive(Debug)]
-enum Claim {
-    /// The request is new: carry it out.
-    Fresh,
-    /// It was carried out: give the same answer.
-    Known(RememberedAnswer),
-}
-
-/// Wraps creating requests that carry a key.
-pub async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
-    if !request.headers().contains_key(IDEMPOTENCY_KEY) || !is_creating(&request) {
-        return next.run(request).await;
+async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Result<Response, ApiError> {
+    if key.is_empty() || key.len() > LONGEST_KEY {
+        return Err(ApiError::new(Code::BadHeader).detail("Idempotency-Key must be 1 to 255 characters"));
     }
-    guard(state, request, next).await.unwrap_or_else(IntoResponse::into_response)
-}
-
-fn is_creating(request: &Request) -> bool {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    routes::find(request.method(), path).is_some_and(|route| route.creates)
-}
-
-async fn guard(state: EdgeState, request: Request, next: Next) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
-    let user = parts.extensions.get::<Caller>().map(|caller| caller.user_id.to_string()).unwrap_or_default();
-    let key = read_key(&parts.headers)?;
-    let key = format!("{user} {} {} {key}", Method::POST, parts.uri.path());
-    let bytes = to_bytes(body, state.settings.body_limit)
-        .await
-        .map_err(|_| ApiError::new(Code::BodyTooLarge, "the body is larger than allowed, or broke off"))?;
-    let scope = KeyScope { key, request_hash: hash(&bytes) };
-
-    let records = Arc::clone(&state.engine.stores().records);
-    if let Claim::Known(answer) = claim(&*records, &scope, state.clock.now()).await? {
-        return replay(answer);
-    }
-    parts.extensions.insert(scope.clone());
-    let request = Request::from_parts(parts, Body::from(bytes));
-    let work = async move {
-        let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| {
-            ApiError::internal(&"a handler panicked; its idempotency key is free again").into_response()
-        });
-        settle(&*records, &scope, answer).await
-    };
-    // Its own task: the client may go away, the key must be settled all the same.
-    let task = tokio::spawn(work.instrument(tracing::Span::current()));
-    task.await.map_err(|error| ApiError::internal(&error))?
-}
-
-/// The key in the headers.
-fn read_key(headers: &HeaderMap) -> Result<String, ApiError> {
-    let bad = || {
-        ApiError::new(
-            Code::BadHeader,
-            "Idempotency-Key must be one text of 1 to 255 printable ASCII characters",
-        )
-    };
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return Err(bad()) };
-    let key = value.to_str().map_err(|_| bad())?.trim().trim_matches('"');
-    let is_sane = (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_sane { Ok(key.to_owned()) } else { Err(bad()) }
-}
-
-fn hash(body: &Bytes) -> String {
-    hex::encode(digest(&SHA256, body).as_ref())
-}
-
-/// Claims the key, or finds out what became of the request that has it.
-async fn claim(records: &dyn Records, scope: &KeyScope, now: Timestamp) -> Result<Claim, ApiError> {
-    let mine = RememberedAnswer {
-        request_hash: scope.request_hash.clone(),
-        status: 0,
-        body: now.millis().to_string(),
-    };
-    let Some(found) = records.claim_key(&scope.key, mine.clone(), now, now - KEPT).await? else {
-        return Ok(Claim::Fresh);
-    };
-    if found.request_hash != scope.request_hash {
-        return Err(ApiError::new(Code::KeyReused, "the key came with another body before"));
-    }
-    if found.status != 0 {
-        return Ok(Claim::Known(found));
-    }
-    let since = found.body.parse().map(Timestamp::from_millis).unwrap_or_default();
-    if now.since(since) < LOST_AFTER {
-        return Err(ApiError::new(Code::KeyRunning, "the first request with this key is still running"));
-    }
-    records.settle_key(&scope.key, Some(mine)).await?;
-    Ok(Claim::Fresh)
-}
-
-/// Keeps the answer, or frees the key after a fault of ours.
-async fn settle(records: &dyn Records, scope: &KeyScope, answer: Response) -> Result<Response, ApiError> {
-    if answer.status().is_server_error() {
-        records.settle_key(&scope.key, None).await?;
-        return Ok(answer);
-    }
-    let (parts, body) = answer.into_parts();
-    let bytes = to_bytes(body, LARGEST_ANSWER).await.map_err(|error| ApiError::internal(&error))?;
-    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let kept = KeptAnswer {
-        location: text(header::LOCATION),
-        etag: text(header::ETAG),
-        body: String::from_utf8_lossy(&bytes).into_owned(),
-    };
-    let remembered = RememberedAnswer {
-        request_hash: scope.request_hash.clone(),
-        status: parts.status.as_u16(),
-        body: serde_json::to_string(&kept).map_err(|error| ApiError::internal(&error))?,
-    };
-    if let Err(error) = records.settle_key(&scope.key, Some(remembered)).await {
-        // What was asked for is done; the key stays claimed until it counts as lost.
-        tracing::warn!(cause = %error, "answer to an idempotent request was not remembered");
-    }
-    Ok(Response::from_parts(parts, Body::from(bytes)))
-}
-
-/// The remembered answer.
-fn replay(answer: RememberedAnswer) -> Result<Response, ApiError> {
-    let corrupt = |error: &dyn std::fmt::Display| ApiError::internal(error);
-    let kept: KeptAnswer = serde_json::from_str(&answer.body).map_err(|error| corrupt(&error))?;
-    let status = StatusCode::from_u16(answer.status).map_err(|error| corrupt(&error))?;
-    let media_type = if status.is_success() { "application/json" } else { PROBLEM_JSON };
-    let mut response = (status, [(header::CONTENT_TYPE, media_type)], kept.body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    for (name, value) in [(header::LOCATION, kept.location), (header::ETAG, kept.etag)] {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-            headers.insert(name, value);
+    let caller = Caller::from_request_parts(&mut parts, state).await?;
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let scoped = format!("{}\n{route}\n{key}", caller.user_id);
+    let limit = state.settings.max_body_bytes;
+    let body = to_bytes(body, limit).await.map_err(|_| ApiError::new(Code::BodyTooLarge))?;
+    let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body));
+    let now = state.engine.clock().now();
+    let records = &state.engine.stores().records;
+    let claim = RememberedAnswer { request_hash: hash.clone(), status: 0, body: String::new() };
+    match records.claim_key(&scoped, claim, now, now - KEPT).await? {
+        Some(known) if known.request_hash != hash => Err(ApiError::new(Code::KeyReused)),
+        Some(known) if known.status == 0 => Err(ApiError::new(Code::KeyRunning)),
+        Some(known) => Ok(replay(&known)),
+        None => {
+            let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+            let (response, answer) = keep(response, hash).await?;
+            records.settle_key(&scoped, answer).await?;
+            Ok(response)
         }
     }
-    Ok(response)
 }
 
-#[cfg(test)]
-mod tests;
+fn replay(known: &RememberedAnswer) -> Response {
+    let status = StatusCode::from_u16(known.status).unwrap_or(StatusCode::OK);
+    let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
+    let headers =
+        [(header::CONTENT_TYPE, kind), (header::HeaderName::from_static("idempotency-replayed"), "true")];
+    (status, headers, known.body.clone()).into_response()
+}
+
+/// What is remembered of an answer. A fault of ours is not: the client may try again.
+async fn keep(
+    response: Response,
+    request_hash: String,
+) -> Result<(Response, Option<RememberedAnswer>), ApiError> {
+    let (mut parts, body) = response.into_parts();
+    let body: Bytes = to_bytes(body, LONGEST).await.map_err(|_| ApiError::new(Code::Internal))?;
+    let answer = (!parts.status.is_server_error()).then(|| RememberedAnswer {
+        request_hash,
+        status: parts.status.as_u16(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    });
+    parts.headers.insert("idempotency-replayed", HeaderValue::from_static("false"));
+    Ok((Response::from_parts(parts, Body::from(body)), answer))
+}

@@ -1,95 +1,200 @@
-//! The router: every route, and the layers around them.
-//!
-//! From the outside in: request context (id, span, problem documents, metrics), panics, time
-//! limit, size limit; around the API's own routes also permissions and idempotency keys.
+//! All routes, the layers around them, and what handlers share.
 
-use std::any::Any;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use tokio::sync::{OnceCell, watch};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::auth::{self, Authority, Throttle, Tickets};
 use super::error::{ApiError, Code};
-use super::state::EdgeState;
-use super::{auth, calls, idempotency, operations, request, resources};
+use super::webhooks::{self, Webhooks};
+use super::{calls, health, history, idempotency, request, resources, socket, users};
+use crate::actors::Engine;
+use crate::domain::time::Millis;
 
-/// The router of a node without webhooks and sockets.
-pub fn router(state: EdgeState) -> Router {
-    router_with(state, Router::new())
+/// What the edge needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    /// Name of the node.
+    pub node: String,
+    /// Longest body of a request.
+    pub max_body_bytes: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Proxies whose word about the client's address is taken.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Names of the provider sections.
+    pub providers: Vec<String>,
+    /// How long an offer rings when its queue does not say.
+    pub default_ring: Millis,
+    /// How long an outbound call rings.
+    pub outbound_ring: Millis,
+    /// After-call work when the queue does not say.
+    pub default_wrap_up: Millis,
+    /// Longest wait when the queue does not say.
+    pub default_max_wait: Millis,
+    /// Life of an access token.
+    pub access_ttl: Millis,
+    /// Life of a refresh token.
+    pub refresh_ttl: Millis,
+    /// Cost of bcrypt.
+    pub bcrypt_cost: u32,
+    /// Sign-in tries per login, address and minute.
+    pub login_tries_per_minute: u32,
+    /// Limits of sockets.
+    pub socket: SocketSettings,
 }
 
-/// The router of a node; `extra` holds routes that check their callers themselves, such as
-/// webhooks and the WebSocket. Every answer of `extra` gets a request id, and its failures become
-/// problem documents unless they are documents already.
-pub fn router_with(state: EdgeState, extra: Router<EdgeState>) -> Router {
-    let (api, document) = documented().split_for_parts();
-    let api = api
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .route_layer(from_fn_with_state(state.clone(), idempotency::remember))
-        .route_layer(from_fn_with_state(state.authority.clone(), auth::authorize));
-    let limit = state.settings.request_timeout_ms.duration();
-    api.merge(extra)
-        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") })
-        .method_not_allowed_fallback(|| async {
-            ApiError::new(Code::MethodNotAllowed, "the path does not know this method")
-        })
-        .layer(DefaultBodyLimit::max(state.settings.body_limit))
-        .layer(from_fn(move |request: Request, next: Next| timed(limit, request, next)))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(state.clone(), request::context))
-        .with_state(state)
+/// Limits of sockets.
+#[derive(Debug, Clone)]
+pub struct SocketSettings {
+    /// Events that may wait for a socket before it is given up.
+    pub send_queue: usize,
+    /// How often a socket is pinged.
+    pub ping_interval: Duration,
+    /// How long a socket may be silent.
+    pub silent_after: Duration,
+    /// Commands per second of one socket.
+    pub commands_per_second: u32,
+    /// Origins of pages that may connect, besides our own.
+    pub allowed_origins: Vec<String>,
 }
 
-/// The OpenAPI document of the router.
-#[must_use]
-pub fn api_document() -> OpenApi {
-    documented().into_openapi()
+/// What handlers share.
+#[derive(Clone)]
+pub struct EdgeState {
+    /// The engine.
+    pub engine: Engine,
+    /// Makes and checks tokens.
+    pub authority: Arc<Authority>,
+    /// Tickets for sockets.
+    pub tickets: Arc<Tickets>,
+    /// Counts sign-in tries.
+    pub throttle: Arc<Throttle>,
+    /// Providers and their webhooks.
+    pub webhooks: Arc<Webhooks>,
+    /// The settings.
+    pub settings: Arc<EdgeSettings>,
+    /// A hash that no password has, of the configured cost; made when it is first needed.
+    pub no_such_user_hash: Arc<OnceCell<String>>,
+    /// Becomes true when the node is being stopped.
+    pub drain: watch::Receiver<bool>,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "EML",
+    description = "Calls, agents and queues of a call centre. Errors are problem documents (RFC 9457) with a code of the catalogue; creating requests accept `Idempotency-Key`."
+), modifiers(&Bearer))]
+struct Api;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        }
+        document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
+    }
 }
 
 fn documented() -> OpenApiRouter<EdgeState> {
-    let info = InfoBuilder::new()
-        .title("EML")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("An actor-system telephony engine. Errors are RFC 9457 problem documents."))
-        .build();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-    let components = ComponentsBuilder::new().security_scheme("bearer", SecurityScheme::Http(bearer)).build();
-    let document = OpenApiBuilder::new()
-        .info(info)
-        .components(Some(components))
-        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>("bearer", [])]))
-        .build();
-    OpenApiRouter::with_openapi(document)
-        .merge(auth::sign_in_routes())
-        .merge(auth::people_routes())
-        .merge(calls::routes())
+    OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(health::index))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::version))
+        .routes(routes!(health::problem))
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::login_user))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::issue))
+        .routes(routes!(users::register))
+        .routes(routes!(users::profile))
+        .routes(routes!(users::list))
+        .routes(routes!(calls::start_call))
+        .routes(routes!(history::active))
+        .routes(routes!(history::history))
+        .routes(routes!(history::show))
+        .routes(routes!(history::timeline))
+        .routes(routes!(calls::hold))
+        .routes(routes!(calls::resume))
+        .routes(routes!(calls::hangup))
+        .routes(routes!(calls::dispose))
         .merge(resources::routes())
-        .merge(operations::routes())
 }
 
-/// Ends requests that take too long.
-async fn timed(limit: Duration, request: Request, next: Next) -> Response {
-    let late = || ApiError::new(Code::Timeout, "the request took too long").into_response();
-    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| late())
+/// The `OpenAPI` document of this program.
+#[must_use]
+pub fn openapi() -> Document {
+    documented().split_for_parts().1
 }
 
-/// The answer when a handler panicked. The panic itself was logged where it happened.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "unknown".to_owned());
-    ApiError::internal(&format!("a handler panicked: {text}")).into_response()
+/// Everything that the public listener serves.
+pub fn router(state: EdgeState) -> Router {
+    let (documented, document) = documented().split_for_parts();
+    let api = documented
+        .route_layer(from_fn_with_state(state.clone(), idempotency::remember))
+        .route_layer(from_fn_with_state(state.clone(), request::authorize));
+    let timeout =
+        TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, state.settings.request_timeout);
+    let requests = api.route("/webhooks/{provider}/{*path}", any(webhooks::receive)).layer(timeout);
+    Router::new()
+        .merge(requests)
+        .route("/ws", get(socket::open))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(|| async { ApiError::new(Code::NotFound) })
+        .method_not_allowed_fallback(|| async { ApiError::new(Code::MethodNotAllowed) })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(DefaultBodyLimit::max(state.settings.max_body_bytes))
+        .layer(from_fn_with_state(state.clone(), request::observe))
+        .with_state(state)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer asks for this signature")]
+fn panicked(why: Box<dyn std::any::Any + Send>) -> Response {
+    let why = why.downcast_ref::<&str>().copied().map(ToOwned::to_owned);
+    tracing::error!(why, "a request handler panicked");
+    ApiError::new(Code::Internal).into_response()
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::auth::ROUTES;
+    use super::*;
+
+    #[test]
+    fn every_documented_route_says_who_may_use_it() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                let row = ROUTES
+                    .iter()
+                    .find(|(known, route, _)| known.eq_ignore_ascii_case(method) && route == path);
+                assert!(row.is_some(), "{method} {path} has no row");
+            }
+        }
+        for (method, route, _) in ROUTES.iter().filter(|(_, route, _)| *route != "/openapi.json") {
+            let documented = &document["paths"][route][method.to_lowercase()];
+            assert!(documented.is_object(), "{method} {route} has a row but no handler");
+        }
+    }
+}
