@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod call;
 pub mod catalogue;
 pub mod directory;
+pub mod event;
 pub mod id;
 pub mod machine;
 pub mod placement;

@@ -1,5 +1,8 @@
 //! Where things are kept, by role: journal, configuration records, call history.
 
+pub mod archive;
+pub mod bus;
+pub mod cache;
 pub mod error;
 pub mod history;
 pub mod journal;

@@ -2,6 +2,7 @@
 
 mod desk;
 mod house;
+pub(crate) mod services;
 mod twilio;
 
 pub use desk::Desk;

@@ -1,0 +1,106 @@
+//! Events: facts as the outside sees them, `CloudEvents` 1.0 in structured JSON.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::record::FactRecord;
+
+/// The version of the `CloudEvents` specification that is spoken.
+const SPEC_VERSION: &str = "1.0";
+/// What the data of an event is.
+const DATA_CONTENT_TYPE: &str = "application/json";
+
+/// One event, in the form that its JSON has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Version of the specification: `1.0`.
+    pub specversion: String,
+    /// The fact it tells of; who has seen it drops it.
+    pub id: String,
+    /// Where it happened: `/nodes/<name>`.
+    pub source: String,
+    /// What happened, as in `call.queued`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// To what it happened, as in `call_…`.
+    pub subject: String,
+    /// When it was decided, RFC 3339.
+    pub time: String,
+    /// Always `application/json`.
+    pub datacontenttype: String,
+    /// The number of the fact in the life of its subject.
+    pub sequence: u64,
+    /// What else is known.
+    pub data: Box<RawValue>,
+}
+
+impl Event {
+    /// A fact as an event of a node.
+    #[must_use]
+    pub fn of(record: &FactRecord, node: &str) -> Self {
+        Self {
+            specversion: SPEC_VERSION.to_owned(),
+            id: record.id.to_string(),
+            source: format!("/nodes/{node}"),
+            kind: record.kind.to_string(),
+            subject: record.entity.to_string(),
+            time: record.at.to_string(),
+            datacontenttype: DATA_CONTENT_TYPE.to_owned(),
+            sequence: record.seq,
+            data: untagged(&record.body),
+        }
+    }
+}
+
+/// The fields of a stored fact without the tag around them. A fact without fields is stored as its
+/// bare name; it has none.
+#[must_use]
+pub fn untagged(body: &RawValue) -> Box<RawValue> {
+    let inner = serde_json::from_str::<std::collections::BTreeMap<&str, &RawValue>>(body.get());
+    let fields = inner.ok().and_then(|tagged| tagged.into_values().next().map(RawValue::to_owned));
+    fields.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| body.to_owned()))
+}
+
+/// Whether a type of event is like a pattern, in which `*` stands for anything.
+#[must_use]
+pub fn is_like(kind: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == kind,
+        Some((start, rest)) => kind.strip_prefix(start).is_some_and(|tail| {
+            rest.is_empty()
+                || (0..=tail.len()).filter(|i| tail.is_char_boundary(*i)).any(|i| is_like(&tail[i..], rest))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, kind, want) in [
+            ("*", "call.queued", true),
+            ("call.*", "call.queued", true),
+            ("call.*", "offer.created", false),
+            ("*.created", "offer.created", true),
+            ("call.queued", "call.queued", true),
+            ("call", "call.queued", false),
+            ("c*.q*d", "call.queued", true),
+        ] {
+            assert_eq!(is_like(kind, pattern), want, "{pattern} {kind}");
+        }
+    }
+
+    #[test]
+    fn the_tag_around_a_fact_is_taken_off() {
+        for (body, want) in [
+            (r#"{"Held":{"by":"agent"}}"#, r#"{"by":"agent"}"#),
+            (r#""Ended""#, "{}"),
+            (r#"{"Told":[1,2]}"#, "[1,2]"),
+        ] {
+            let body = RawValue::from_string(body.to_owned()).unwrap();
+            assert_eq!(untagged(&body).get(), want);
+        }
+    }
+}
