@@ -134,9 +134,12 @@ fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken) -
 }
 
 fn figures(engine: &Engine) -> axum::Router {
-    let metrics = engine.metrics().clone();
+    let engine = engine.clone();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let handler = move || async move { ([(axum::http::header::CONTENT_TYPE, kind)], metrics.encode()) };
+    let handler = move || async move {
+        engine.metrics().journal_pending(engine.writer().pending());
+        ([(axum::http::header::CONTENT_TYPE, kind)], engine.metrics().encode())
+    };
     axum::Router::new().route("/metrics", get(handler))
 }
 
@@ -205,6 +208,7 @@ fn edge_state(
         throttle: Arc::new(Throttle::default()),
         webhooks: Arc::new(webhooks),
         settings: Arc::new(edge_settings(settings)),
+        set_up: Arc::default(),
         no_such_user_hash: Arc::default(),
         drain,
     }

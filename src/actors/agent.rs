@@ -13,6 +13,7 @@ use super::error::AskError;
 use crate::domain::agent::{
     AgentCommand, AgentEffect, AgentRefusal, AgentSession, AgentSettings, AgentSnapshot, socket_event,
 };
+use crate::domain::event::untagged;
 use crate::domain::id::{AgentId, SocketId};
 use crate::domain::record::{EntityRef, FactRecord};
 use crate::domain::time::Timestamp;
@@ -99,22 +100,9 @@ impl AgentEvent {
             sequence: record.seq,
             time: record.at,
             kind: socket_event(&record.kind).into(),
-            data: inner(&record.body),
+            data: untagged(&record.body),
         }
     }
-}
-
-/// The content of a fact without its name: `{"offer_created":{…}}` becomes `{…}`.
-fn inner(body: &RawValue) -> Box<RawValue> {
-    let named: Result<std::collections::BTreeMap<&str, &RawValue>, _> = serde_json::from_str(body.get());
-    match named {
-        Ok(named) => named.into_values().next().map_or_else(empty, ToOwned::to_owned),
-        Err(_) => empty(),
-    }
-}
-
-fn empty() -> Box<RawValue> {
-    RawValue::from_string("{}".to_owned()).unwrap_or_default()
 }
 
 impl Host for AgentSession {

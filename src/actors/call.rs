@@ -34,8 +34,9 @@ impl Host for Call {
 
     fn committed(&self, _side: &mut (), facts: &[FactRecord], engine: &Engine) {
         let row = || self.list_row();
+        let queue = |id| engine.directory().queues.get(&id).map(|queue| queue.name.clone());
         for fact in facts {
-            engine.metrics().call_fact(&fact.kind, row);
+            engine.metrics().call_fact(&fact.kind, row, queue);
         }
         if !facts.is_empty() {
             engine.adopt_orphans(self);

@@ -1,12 +1,12 @@
 //! The handle that everything outside the actors uses, and that actors find each other by.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Attach, Attached, SocketMessage};
@@ -18,9 +18,7 @@ use super::queue::{QueueMessage, QueueStats};
 use super::root::RootMessage;
 use super::shard::ShardMessage;
 use super::writer::{WriterHandle, WriterSettings};
-use crate::domain::agent::{
-    AgentCommand, AgentRefusal, AgentReply, AgentSession, AgentSettings, AgentSnapshot, Readiness,
-};
+use crate::domain::agent::{AgentCommand, AgentRefusal, AgentReply, AgentSession, AgentSnapshot, Readiness};
 use crate::domain::call::{Call, CallCommand, CallRefusal, CallReply, CarrierNews};
 use crate::domain::directory::Directory;
 use crate::domain::id::{AgentId, CallId, QueueId};
@@ -35,6 +33,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a question is asked again when its actor failed while answering. Commands are
 /// idempotent, so asking twice does not do a thing twice.
 const ASK_TRIES: u32 = 3;
+/// How long what a test of the store found counts as true.
+const TRY_STORE_AGAIN: Duration = Duration::from_secs(1);
 /// Pause before asking again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -97,13 +97,15 @@ pub(super) struct Inner {
     pub(super) shards: RwLock<Vec<Option<ActorRef<ShardMessage>>>>,
     pub(super) queues: DashMap<QueueId, ActorRef<QueueMessage>>,
     pub(super) root: RwLock<Option<ActorRef<RootMessage>>>,
-    directory: RwLock<Arc<Directory>>,
+    pub(super) directory: RwLock<Arc<Directory>>,
     carriers: RwLock<HashMap<Box<str>, Arc<dyn Carrier>>>,
-    presence: DashMap<AgentId, Presence>,
-    queue_stats: DashMap<QueueId, QueueStats>,
+    pub(super) presence: DashMap<AgentId, Presence>,
+    pub(super) queue_stats: DashMap<QueueId, QueueStats>,
     orphans: Orphans,
     tracker: TaskTracker,
     draining: std::sync::atomic::AtomicBool,
+    /// When the store was last tried by somebody who wanted to know how it is.
+    tried_at: Mutex<Option<Instant>>,
 }
 
 /// The engine. Cheap to clone.
@@ -134,6 +136,7 @@ impl Engine {
             orphans: Orphans::default(),
             tracker: TaskTracker::new(),
             draining: false.into(),
+            tried_at: Mutex::default(),
         }))
     }
 
@@ -220,13 +223,6 @@ impl Engine {
         }
     }
 
-    /// Where a call stands in its queue, from 1.
-    pub async fn position(&self, queue_id: QueueId, call_id: CallId) -> Option<usize> {
-        let (reply, answer) = oneshot::channel();
-        self.tell_queue(queue_id, QueueMessage::Position { call_id, reply });
-        answer.await.ok().flatten()
-    }
-
     /// Opens a socket on an agent session.
     ///
     /// # Errors
@@ -259,22 +255,6 @@ impl Engine {
     pub fn detach(&self, agent_id: AgentId, socket_id: crate::domain::id::SocketId) {
         let id = EntityRef::from(agent_id);
         self.send(id, ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Detach(socket_id))));
-    }
-
-    /// The limits of an agent's session; `None` when there is no such agent.
-    #[must_use]
-    pub fn agent_settings(&self, agent_id: AgentId) -> Option<AgentSettings> {
-        let directory = self.directory();
-        let agent = directory.agents.get(&agent_id)?;
-        let limits = self.0.settings.agents;
-        Some(AgentSettings {
-            address: agent.address.clone(),
-            voice_capacity: agent.voice_capacity,
-            grace: limits.grace,
-            missed_limit: limits.missed_limit,
-            reject_backoff: limits.reject_backoff,
-            busy_backoff: limits.busy_backoff,
-        })
     }
 
     /// Takes news from a provider to its call. News that comes before its call is known is kept
@@ -349,91 +329,6 @@ impl Engine {
         Ok(())
     }
 
-    /// The call centre as it is set up.
-    #[must_use]
-    pub fn directory(&self) -> Arc<Directory> {
-        self.0.directory.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Reads the call centre's set-up again and lets queues and sessions know.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn reload_directory(&self) -> Result<(), StoreError> {
-        let directory = Arc::new(super::directory::read(self.0.stores.records.as_ref()).await?);
-        let before = {
-            let mut place = self.0.directory.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *place, directory.clone())
-        };
-        let root = self.0.root.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(root) = root {
-            let (reply, done) = oneshot::channel();
-            let _ = root.cast(RootMessage::Queues(directory.clone(), reply));
-            let _ = done.await;
-        }
-        self.reconfigure_agents(&before, &directory);
-        Ok(())
-    }
-
-    fn reconfigure_agents(&self, before: &Directory, after: &Directory) {
-        let known: Vec<_> =
-            self.0.presence.iter().map(|entry| (*entry.key(), entry.value().readiness)).collect();
-        for (agent_id, readiness) in known {
-            let (old, new) = (before.agents.get(&agent_id), after.agents.get(&agent_id));
-            if old == new {
-                continue;
-            }
-            if let Some(settings) = self.agent_settings(agent_id) {
-                self.tell_agent(agent_id, AgentCommand::Configure { settings });
-            }
-            let left = old.map(|agent| agent.queue_ids.clone()).unwrap_or_default();
-            for queue_id in left {
-                let gone = QueueMessage::Agent { agent_id, skills: BTreeMap::default(), readiness: None };
-                self.tell_queue(queue_id, gone);
-            }
-            self.announce(agent_id, readiness);
-        }
-    }
-
-    /// Tells the queues of an agent whether it is ready.
-    pub(super) fn announce(&self, agent_id: AgentId, readiness: Readiness) {
-        let directory = self.directory();
-        let Some(agent) = directory.agents.get(&agent_id) else { return };
-        for queue_id in &agent.queue_ids {
-            let skills = agent.skills.clone();
-            self.tell_queue(*queue_id, QueueMessage::Agent { agent_id, skills, readiness: Some(readiness) });
-        }
-    }
-
-    pub(super) fn show_agent(&self, session: &AgentSession) {
-        let presence = Presence { snapshot: session.snapshot(), readiness: session.readiness() };
-        let status = presence.snapshot.routing_status;
-        let before = self.0.presence.insert(session.id, presence);
-        self.0.metrics.agent_moved(before.map(|known| known.snapshot.routing_status), status);
-    }
-
-    /// An agent session as last known, from memory; `None` when it never connected here.
-    #[must_use]
-    pub fn agent_snapshot(&self, id: AgentId) -> Option<AgentSnapshot> {
-        self.0.presence.get(&id).map(|presence| presence.snapshot.clone())
-    }
-
-    pub(super) fn show_queue(&self, id: QueueId, stats: QueueStats) {
-        let before = self.0.queue_stats.insert(id, stats);
-        if before != Some(stats) {
-            let directory = self.directory();
-            if let Some(queue) = directory.queues.get(&id) {
-                self.0.metrics.queue(&queue.name, stats.waiting, stats.oldest_wait_ms.unwrap_or_default());
-            }
-        }
-    }
-
-    /// The figures of a queue.
-    #[must_use]
-    pub fn queue_stats(&self, id: QueueId) -> Option<QueueStats> {
-        self.0.queue_stats.get(&id).map(|stats| *stats)
-    }
-
     /// Makes a provider known under the name of its section.
     pub fn add_carrier(&self, name: &str, carrier: Arc<dyn Carrier>) {
         self.0.carriers.write().unwrap_or_else(PoisonError::into_inner).insert(name.into(), carrier);
@@ -485,9 +380,15 @@ impl Engine {
         &self.0.tracker
     }
 
-    /// How the engine is.
-    #[must_use]
-    pub fn health(&self) -> EngineHealth {
+    /// How the engine is. The store is tried for it, once a second at most: a node without traffic
+    /// would not notice that its store is gone or back.
+    pub async fn health(&self) -> EngineHealth {
+        let mut tried_at = self.0.tried_at.lock().await;
+        if tried_at.is_none_or(|at| at.elapsed() >= TRY_STORE_AGAIN) {
+            self.0.writer.set_ok(self.0.stores.journal.ping().await.is_ok());
+            *tried_at = Some(Instant::now());
+        }
+        drop(tried_at);
         EngineHealth {
             journal_ok: self.0.writer.is_ok(),
             draining: self.is_draining(),

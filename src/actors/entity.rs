@@ -107,7 +107,8 @@ pub(super) struct EntityState<H: Host> {
 
 impl<H: Host> Actor for EntityActor<H> {
     type Msg = EntityMessage<H>;
-    type State = EntityState<H>;
+    // Boxed: the runtime's future would hold room for it several times otherwise.
+    type State = Box<EntityState<H>>;
     type Arguments = Args;
 
     async fn pre_start(
@@ -116,7 +117,7 @@ impl<H: Host> Actor for EntityActor<H> {
         args: Args,
     ) -> Result<Self::State, ActorProcessingErr> {
         let Args { id, shard, engine } = args;
-        Ok(EntityState {
+        Ok(Box::new(EntityState {
             id,
             shard,
             engine,
@@ -126,7 +127,7 @@ impl<H: Host> Actor for EntityActor<H> {
             armed: None,
             idle_tick: None,
             handled: 0,
-        })
+        }))
     }
 
     async fn handle(

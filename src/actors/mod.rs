@@ -2,6 +2,7 @@
 
 mod agent;
 mod call;
+mod centre;
 mod directory;
 mod engine;
 mod entity;

@@ -5,7 +5,6 @@
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Serialize;
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::engine::Engine;
@@ -42,13 +41,6 @@ pub(super) enum QueueMessage {
     Configure(QueueSettings),
     /// Some call may be content with less now, or figures are due.
     Clock,
-    /// Where a call stands in the queue, from 1.
-    Position {
-        /// The call.
-        call_id: CallId,
-        /// The answer.
-        reply: oneshot::Sender<Option<usize>>,
-    },
 }
 
 /// The figures of a queue at one moment.
@@ -113,9 +105,6 @@ impl Actor for Queue {
             QueueMessage::Refused(offer_id) => state.index.refused(offer_id, now),
             QueueMessage::Configure(settings) => state.index.configure(settings),
             QueueMessage::Clock => state.clock_at = None,
-            QueueMessage::Position { call_id, reply } => {
-                let _ = reply.send(state.index.position(call_id));
-            }
         }
         while let Some(proposal) = state.index.next_match(now) {
             state.propose(&me, proposal);

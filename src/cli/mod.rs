@@ -121,7 +121,10 @@ fn load_config<const N: usize>(
     file: Option<&std::path::Path>,
     flags: [(&'static str, &str, Option<String>); N],
 ) -> Result<Loaded, Failure> {
-    let environment = std::env::vars().collect();
+    // What is not UTF-8 cannot be one of our keys.
+    let text = |name: std::ffi::OsString| name.into_string().ok();
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    let environment = variables.collect();
     let mut sources = config::gather(file, environment).map_err(|problem| Failure::config(&[problem]))?;
     let given = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key.to_owned(), value?)));
     sources.flags.extend(given);

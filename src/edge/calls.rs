@@ -157,17 +157,22 @@ pub(super) async fn start_call(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, format!("/calls/{id}"))], axum::Json(row)).into_response())
 }
 
+/// As whom a caller acts on a call: agents on their own calls, others on any.
+pub(super) fn acting_as(caller: &Caller) -> Result<By, ApiError> {
+    match (caller.role, caller.agent_id) {
+        (Role::Agent, Some(agent_id)) => Ok(By::Agent(agent_id)),
+        (Role::Agent, None) => Err(ApiError::new(Code::Forbidden).detail("this user is no agent")),
+        (Role::Admin | Role::Supervisor | Role::Service, _) => Ok(By::Operator),
+    }
+}
+
 async fn control(
     state: &EdgeState,
     caller: &Caller,
     id: CallId,
     control: Control,
 ) -> Result<axum::Json<Box<CallSummary>>, ApiError> {
-    let by = match (caller.role, caller.agent_id) {
-        (Role::Agent, Some(agent_id)) => By::Agent(agent_id),
-        (Role::Agent, None) => return Err(ApiError::new(Code::Forbidden)),
-        (Role::Admin | Role::Supervisor | Role::Service, _) => By::Operator,
-    };
+    let by = acting_as(caller)?;
     let reply = state.engine.call(id, CallCommand::Control { by, control }).await?;
     done(reply).map(axum::Json)
 }

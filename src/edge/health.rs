@@ -29,10 +29,7 @@ pub(super) struct Health {
 }
 
 async fn look(state: &EdgeState) -> Health {
-    // A node without traffic would not notice that its store is gone or back.
-    let reachable = state.engine.stores().journal.ping().await.is_ok();
-    state.engine.writer().set_ok(reachable);
-    let health = state.engine.health();
+    let health = state.engine.health().await;
     let status = match (health.journal_ok, health.draining) {
         (_, true) => "draining",
         (false, false) => "degraded",

@@ -12,6 +12,7 @@ use super::list::{self, List, Page};
 use super::request::{Path, Query};
 use super::router::EdgeState;
 use crate::domain::call::Direction;
+use crate::domain::event::untagged;
 use crate::domain::id::{CallId, FactId};
 use crate::domain::record::CallSummary;
 use crate::domain::time::Timestamp;
@@ -255,7 +256,7 @@ pub(super) async fn timeline(
             sequence: fact.seq,
             time: fact.at,
             kind: fact.kind,
-            data: fact.body,
+            data: untagged(&fact.body),
         })
         .collect();
     Ok(axum::Json(List { data, page: Page { next_cursor, has_more, count: None } }))

@@ -90,6 +90,9 @@ pub struct EdgeState {
     pub webhooks: Arc<Webhooks>,
     /// The settings.
     pub settings: Arc<EdgeSettings>,
+    /// Held from the check of a change to the set-up until it is stored and read again, so that two
+    /// changes that fit each alone cannot break each other.
+    pub set_up: Arc<tokio::sync::Mutex<()>>,
     /// A hash that no password has, of the configured cost; made when it is first needed.
     pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.

@@ -16,7 +16,10 @@ use crate::domain::time::Clock;
 /// Starts logging to standard error.
 pub fn init(format: &str, level: &str) {
     let filter = std::env::var("EML_LOG").ok().unwrap_or_else(|| level.to_owned());
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, is_wrong) = match EnvFilter::try_new(&filter) {
+        Ok(filter) => (filter, false),
+        Err(_) => (EnvFilter::new("info"), true),
+    };
     let is_json = match format {
         "json" => true,
         "pretty" => false,
@@ -30,6 +33,9 @@ pub fn init(format: &str, level: &str) {
     } else {
         builder.with_ansi(colours).with_target(false).try_init()
     };
+    if is_wrong {
+        tracing::warn!("EML_LOG is not a filter such as `info,eml::store=debug`; `info` is used");
+    }
 }
 
 /// One JSON object per line: `timestamp service level message user ip`, then everything else.

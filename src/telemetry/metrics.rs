@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::agent::RoutingStatus;
 use crate::domain::call::{Direction, Outcome};
+use crate::domain::id::QueueId;
 use crate::domain::record::CallSummary;
 use crate::domain::time::Millis;
 
@@ -98,6 +99,7 @@ struct Families {
     webhook_seconds: Family<Labels, Histogram>,
     batch_facts: Histogram,
     commit_seconds: Histogram,
+    journal_pending: Gauge,
     restarts: Family<Labels, Counter>,
     quarantined: Family<Labels, Gauge>,
     actors: Family<Labels, Gauge>,
@@ -150,6 +152,7 @@ impl Metrics {
             webhook_seconds: Family::new_with_constructor(latency),
             batch_facts: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             commit_seconds: latency(),
+            journal_pending: Gauge::default(),
             restarts: Family::default(),
             quarantined: Family::default(),
             actors: Family::default(),
@@ -172,21 +175,29 @@ impl Metrics {
         text
     }
 
-    /// A fact of a call became durable; `row` is asked for only when it is needed.
-    pub fn call_fact(&self, kind: &str, row: impl FnOnce() -> CallSummary) {
+    /// A fact of a call became durable; its row and the name of its queue are asked for only when
+    /// they are needed.
+    pub fn call_fact(
+        &self,
+        kind: &str,
+        row: impl FnOnce() -> CallSummary,
+        queue: impl FnOnce(QueueId) -> Option<String>,
+    ) {
         match kind {
             "call.received" => {
                 self.0.calls_active.inc();
             }
             "call.ended" => {
                 self.0.calls_active.dec();
-                self.call_ended(&row());
+                let row = row();
+                let queue = row.queue_id.and_then(queue).unwrap_or_default();
+                self.call_ended(&row, queue);
             }
             _ => {}
         }
     }
 
-    fn call_ended(&self, call: &CallSummary) {
+    fn call_ended(&self, call: &CallSummary, queue: String) {
         let direction = match call.direction {
             Direction::Inbound => "inbound",
             Direction::Outbound => "outbound",
@@ -198,7 +209,7 @@ impl Metrics {
         ];
         self.0.calls.get_or_create(&labels).inc();
         if let Some(wait) = call.wait_ms {
-            self.0.call_wait.get_or_create(&Vec::new()).observe(seconds(wait));
+            self.0.call_wait.get_or_create(&vec![("queue", queue)]).observe(seconds(wait));
         }
         if let Some(talk) = call.talk_ms {
             self.0.call_talk.get_or_create(&Vec::new()).observe(seconds(talk));
@@ -280,6 +291,11 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^52 facts")]
         self.0.batch_facts.observe(facts as f64);
         self.0.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Appends that wait for their commit.
+    pub fn journal_pending(&self, appends: usize) {
+        self.0.journal_pending.set(i64::try_from(appends).unwrap_or(i64::MAX));
     }
 
     /// An actor was started.
@@ -393,6 +409,7 @@ impl Families {
             Unit::Seconds,
             self.commit_seconds.clone(),
         );
+        engine.register("journal_pending", "Appends that wait for a commit", self.journal_pending.clone());
         engine.register("actor_restarts", "Actors started again after a failure", self.restarts.clone());
         engine.register("actor_quarantined", "Actors put aside", self.quarantined.clone());
         engine.register("actors", "Actors in memory", self.actors.clone());

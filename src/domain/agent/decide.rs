@@ -418,32 +418,3 @@ fn offer_and_call(work: &Work) -> Option<(OfferId, CallId)> {
         Work::Engaged { .. } | Work::WrapUp { .. } => None,
     }
 }
-
-/// The outcome that ended an offer, for a fact that did.
-#[must_use]
-pub const fn outcome(fact: &AgentFact) -> Option<OfferOutcome> {
-    match fact {
-        AgentFact::OfferAccepted { .. } => Some(OfferOutcome::Accepted),
-        AgentFact::OfferRejected { .. } => Some(OfferOutcome::Rejected),
-        AgentFact::OfferTimedOut { .. } => Some(OfferOutcome::Timeout),
-        AgentFact::OfferCanceled { .. } => Some(OfferOutcome::Canceled),
-        AgentFact::OfferRescinded { .. } => Some(OfferOutcome::Rescinded),
-        AgentFact::SocketOpened { .. }
-        | AgentFact::SocketClosed { .. }
-        | AgentFact::WentOffline
-        | AgentFact::Configured { .. }
-        | AgentFact::ActivitySet(_)
-        | AgentFact::OfferCreated { .. }
-        | AgentFact::CallStarted { .. }
-        | AgentFact::CallRinging { .. }
-        | AgentFact::CallConnected { .. }
-        | AgentFact::CallHeld { .. }
-        | AgentFact::CallResumed { .. }
-        | AgentFact::CallFailed { .. }
-        | AgentFact::CallEnded { .. }
-        | AgentFact::CallDisposed { .. }
-        | AgentFact::WrapUpExtended { .. }
-        | AgentFact::WrapUpEnded { .. }
-        | AgentFact::QuietEnded => None,
-    }
-}

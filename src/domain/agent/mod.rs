@@ -8,6 +8,6 @@ mod state;
 mod tests;
 
 pub use command::*;
-pub use decide::{MISSED_OFFERS, NOT_READY, outcome};
+pub use decide::{MISSED_OFFERS, NOT_READY};
 pub use fact::{AgentFact, socket_event};
 pub use state::{AgentSession, Stage, Work};

@@ -85,6 +85,7 @@ pub(super) async fn create<R: Resource>(
     state: &EdgeState,
     document: &R::Document,
 ) -> Result<Response, ApiError> {
+    let _alone = state.set_up.lock().await;
     R::check(document, &state.engine.directory())?;
     let now = state.engine.clock().now();
     let record = StoredRecord {
@@ -120,6 +121,7 @@ pub(super) async fn change<R: Resource>(
     patch: Value,
 ) -> Result<Response, ApiError> {
     let known = if_match(headers)?;
+    let _alone = state.set_up.lock().await;
     let record = stored::<R>(state, id).await?;
     if known.is_some_and(|version| version != record.version) {
         return Err(ApiError::new(Code::PreconditionFailed));
@@ -143,6 +145,7 @@ pub(super) async fn remove<R: Resource>(
     headers: &HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let known = if_match(headers)?;
+    let _alone = state.set_up.lock().await;
     let record = stored::<R>(state, id).await?;
     if known.is_some_and(|version| version != record.version) {
         return Err(ApiError::new(Code::PreconditionFailed));

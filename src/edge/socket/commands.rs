@@ -5,12 +5,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::super::auth::Caller;
+use super::super::calls::acting_as;
 use super::super::calls::{self, StartCall};
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
 use super::protocol::ClientFrame;
 use crate::domain::agent::{AgentCommand, AgentReply};
-use crate::domain::call::{By, CallCommand, CallReply, Control};
+use crate::domain::call::{CallCommand, CallReply, Control};
 use crate::domain::id::{AgentId, CallId, DispositionId, OfferId};
 use crate::domain::time::Millis;
 
@@ -165,7 +166,7 @@ async fn agent(state: &EdgeState, caller: &Caller, command: AgentCommand) -> Res
 }
 
 async fn call(state: &EdgeState, caller: &Caller, id: CallId, control: Control) -> Result<Done, ApiError> {
-    let by = caller.agent_id.map_or(By::Operator, By::Agent);
+    let by = acting_as(caller)?;
     let answer = state.engine.call(id, CallCommand::Control { by, control }).await?;
     Ok(Done::Answer(match answer {
         CallReply::Done(row) => json!({ "call_id": row.id, "state": row.state }),

@@ -18,22 +18,18 @@ use crate::store::journal::{Append, AppendOutcome};
 use crate::store::plan::{self, Heads};
 
 static FIND_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
-        "SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE (entity_kind, entity_id) IN (VALUES",
-        2,
-        ")",
-    )
+    ManyRows::find("SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE (entity_kind, entity_id)", 2)
 });
 
 static INSERT_FACTS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body) VALUES", 7, "")
+    ManyRows::insert("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body)", 7, "")
 });
 
-const INSERT_HEADS: &str = "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard) VALUES";
+const INSERT_HEADS: &str = "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard)";
 
 /// Writes heads that are new, opened or closed.
 static PUT_TURNED_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
+    ManyRows::insert(
         INSERT_HEADS,
         5,
         "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq, is_open = excluded.is_open",
@@ -42,12 +38,12 @@ static PUT_TURNED_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
 
 /// Writes heads that only count on, without touching the index over open ones.
 static PUT_COUNTING_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(INSERT_HEADS, 5, "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq")
+    ManyRows::insert(INSERT_HEADS, 5, "ON CONFLICT (entity_kind, entity_id) DO UPDATE SET seq = excluded.seq")
 });
 
 static KEEP_REFS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
-        "INSERT OR IGNORE INTO provider_refs (provider, reference, entity_kind, entity_id) VALUES",
+    ManyRows::insert(
+        "INSERT OR IGNORE INTO provider_refs (provider, reference, entity_kind, entity_id)",
         4,
         "",
     )

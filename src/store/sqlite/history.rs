@@ -17,11 +17,11 @@ use crate::store::error::StoreError;
 use crate::store::history::{CallCursor, CallFilter, History};
 
 const INSERT_CALLS: &str = "INSERT INTO calls (id, started_at, direction, from_address, to_address, is_open, \
-     state, status, queue_id, agent_id, summary) VALUES";
+     state, status, queue_id, agent_id, summary)";
 
 /// Writes calls that are new, or that changed in a column with an index.
 static PUT_MOVED: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
+    ManyRows::insert(
         INSERT_CALLS,
         11,
         "ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, direction = excluded.direction, \
@@ -34,7 +34,7 @@ static PUT_MOVED: LazyLock<ManyRows> = LazyLock::new(|| {
 /// Writes calls that keep their place in every index. SQLite rewrites an index whenever one of its
 /// columns is named here, changed or not, and that is most of the cost of an append.
 static PUT_SETTLED: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
+    ManyRows::insert(
         INSERT_CALLS,
         11,
         "ON CONFLICT (id) DO UPDATE SET direction = excluded.direction, state = excluded.state, \
@@ -44,11 +44,9 @@ static PUT_SETTLED: LazyLock<ManyRows> = LazyLock::new(|| {
 
 /// Where the indexes hold the calls of a batch so far.
 static FIND_PLACES: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::new(
-        "SELECT id, started_at, from_address, to_address, is_open, queue_id, agent_id FROM calls \
-         WHERE id IN (VALUES",
+    ManyRows::find(
+        "SELECT id, started_at, from_address, to_address, is_open, queue_id, agent_id FROM calls WHERE id",
         1,
-        ")",
     )
 });
 

@@ -11,25 +11,49 @@ use crate::store::error::StoreError;
 pub(super) type Bound = Query<'static, Sqlite, SqliteArguments>;
 
 /// Rows per statement. Few sizes, so that few prepared statements are kept; the largest stays far
-/// below SQLite's limit of 32,766 bound values.
-const SIZES: [usize; 3] = [64, 8, 1];
+/// below SQLite's limit of 32,766 bound values. A statement with more room than rows is filled up
+/// with rows of NULL, which it passes over: each statement is a way to the thread of the connection
+/// and back, and under load that way costs more than the rows.
+const SIZES: [usize; 4] = [256, 64, 16, 4];
 
 /// One statement in the sizes above.
-pub(super) struct ManyRows([String; SIZES.len()]);
+pub(super) struct ManyRows {
+    texts: [String; SIZES.len()],
+    columns: usize,
+}
 
 impl ManyRows {
-    /// A statement that takes rows of `columns` values between `head` and `tail`.
-    pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
-        let row = format!("({})", vec!["?"; columns].join(","));
-        Self(SIZES.map(|size| format!("{head} {} {tail}", vec![row.as_str(); size].join(","))))
+    /// Inserts rows of `columns` values; `into` names table and columns, `tail` what becomes of
+    /// rows that are there. The first value of a row is never NULL.
+    pub(super) fn insert(into: &str, columns: usize, tail: &str) -> Self {
+        Self::new(columns, |rows| {
+            format!("{into} SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL {tail}")
+        })
     }
 
-    /// Takes as many items from the front as the largest fitting statement has rows.
-    fn next<'a, T>(&'static self, items: &'a [T]) -> (&'static str, &'a [T], &'a [T]) {
-        let fitting = SIZES.iter().zip(&self.0).find(|(size, _)| **size <= items.len());
-        let Some((size, text)) = fitting else { return ("", items, &[]) };
-        let (chunk, rest) = items.split_at(*size);
-        (text, chunk, rest)
+    /// Finds rows whose key of `columns` values is one of those bound; `select` ends before `IN`.
+    pub(super) fn find(select: &str, columns: usize) -> Self {
+        Self::new(columns, |rows| format!("{select} IN (VALUES {rows})"))
+    }
+
+    fn new(columns: usize, text: impl Fn(String) -> String) -> Self {
+        let row = format!("({})", vec!["?"; columns].join(","));
+        Self { texts: SIZES.map(|size| text(vec![row.as_str(); size].join(","))), columns }
+    }
+
+    /// Takes the items of the next statement from the front, and binds them to it.
+    fn next<'a, T: Copy>(
+        &'static self,
+        items: &'a [T],
+        bind: impl Fn(Bound, T) -> Bound,
+    ) -> (Bound, &'a [T]) {
+        let sizes = SIZES.iter().zip(&self.texts);
+        let fitting = sizes.rev().find(|(size, _)| **size >= items.len());
+        let (size, text) = fitting.unwrap_or((&SIZES[0], &self.texts[0]));
+        let (chunk, rest) = items.split_at(items.len().min(*size));
+        let filled = chunk.iter().copied().fold(sqlx::query(text.as_str()), bind);
+        let missing = (size - chunk.len()) * self.columns;
+        ((0..missing).fold(filled, |query, _| query.bind(None::<i64>)), rest)
     }
 
     /// Runs the statement over all items; `bind` binds the values of one.
@@ -41,8 +65,7 @@ impl ManyRows {
     ) -> Result<(), sqlx::Error> {
         let mut rest = items;
         while !rest.is_empty() {
-            let (text, chunk, behind) = self.next(rest);
-            let query = chunk.iter().copied().fold(sqlx::query(text), &bind);
+            let (query, behind) = self.next(rest, &bind);
             query.execute(&mut *connection).await?;
             rest = behind;
         }
@@ -59,8 +82,7 @@ impl ManyRows {
         let mut found = Vec::with_capacity(items.len());
         let mut rest = items;
         while !rest.is_empty() {
-            let (text, chunk, behind) = self.next(rest);
-            let query = chunk.iter().copied().fold(sqlx::query(text), &bind);
+            let (query, behind) = self.next(rest, &bind);
             found.append(&mut query.fetch_all(&mut *connection).await?);
             rest = behind;
         }
