@@ -82,20 +82,22 @@ fn rss_kib(process: u32) -> u64 {
 struct Server {
     child: Child,
     base: String,
+    telemetry: String,
 }
 
 impl Server {
     fn demo(data_dir: &Path, port: u16, more: &[&str]) -> Self {
         let base = format!("http://127.0.0.1:{port}");
+        let telemetry = format!("127.0.0.1:{}", port + 1_000);
         let mut command = Command::new(EML);
         command.args(["demo", "--data-dir", data_dir.to_str().unwrap(), "--calls-per-min", "0"]);
         command.args(["--listen", &format!("127.0.0.1:{port}")]).args(more);
-        command.env("EML__TELEMETRY__LISTEN", "").env("EML__AUTH__BCRYPT_COST", "4");
+        command.env("EML__TELEMETRY__LISTEN", &telemetry).env("EML__AUTH__BCRYPT_COST", "4");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         while !lines.next().unwrap().unwrap().contains("Ctrl-C") {}
         std::thread::spawn(move || for _ in lines {});
-        Self { child, base }
+        Self { child, base, telemetry }
     }
 }
 
@@ -123,8 +125,36 @@ fn offers() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::demo(folder.path(), 18_081, &["--agents", "0"]);
     loadgen(&server, folder.path(), [300, 20, 3, 500]);
+    let before = written_offers(&server);
     let report = loadgen(&server, folder.path(), [300, 200, 20, 500]);
-    println!("offers: 200 calls/s, 300 agents, 20 s: {report}");
+    let counts: Vec<_> =
+        written_offers(&server).iter().zip(before).map(|(now, then)| now.1 - then.1).collect();
+    let all = *counts.last().unwrap();
+    let bound = |share: f64| {
+        let bounds = written_offers(&server);
+        let at = counts.iter().position(|count| *count >= all * share).unwrap();
+        bounds[at].0 * 1_000.0
+    };
+    println!("offers: 200 calls/s, 300 agents, 20 s, at the client: {report}");
+    println!(
+        "offers: at the node, queued to written to the socket: p50 <= {} ms, p99 <= {} ms of {all}",
+        bound(0.5),
+        bound(0.99)
+    );
+}
+
+/// How many offers were written to their socket within each bound in seconds.
+fn written_offers(server: &Server) -> Vec<(f64, f64)> {
+    let text = get(&server.telemetry, "/metrics");
+    let buckets = text.lines().filter_map(|line| line.strip_prefix("eml_offer_latency_seconds_bucket{"));
+    buckets
+        .map(|line| {
+            let (labels, count) = line.rsplit_once("} ").unwrap();
+            let (_, bound) = labels.split_once("le=\"").unwrap();
+            let bound = bound.split('"').next().unwrap();
+            (bound.parse().unwrap_or(f64::INFINITY), count.parse().unwrap())
+        })
+        .collect()
 }
 
 /// Full call lives per second: the highest rate that is served without a growing queue.
@@ -426,11 +456,17 @@ fn start() {
 }
 
 fn is_ready(address: &str) -> bool {
+    get(address, "/health/ready").starts_with("HTTP/1.1 200")
+}
+
+/// The answer to a request, head and body; empty when nobody answers.
+fn get(address: &str, path: &str) -> String {
     use std::io::{Read as _, Write as _};
-    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return false };
-    let request = format!("GET /health/ready HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     let mut answer = String::new();
-    stream.write_all(request.as_bytes()).is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.starts_with("HTTP/1.1 200")
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return answer };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    if stream.write_all(request.as_bytes()).is_ok() {
+        let _ = stream.read_to_string(&mut answer);
+    }
+    answer
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::agent::{Attach, Attached, SocketMessage};
@@ -23,7 +23,7 @@ use crate::domain::call::{Call, CallCommand, CallRefusal, CallReply, CarrierNews
 use crate::domain::directory::Directory;
 use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::placement::{SHARDS, shard_of};
-use crate::domain::record::{EntityRef, FactRecord, ProviderRef};
+use crate::domain::record::{EntityRef, ProviderRef};
 use crate::domain::time::{Clock, Millis};
 use crate::store::{StoreError, Stores};
 use crate::telemetry::Metrics;
@@ -93,7 +93,6 @@ pub(super) struct Inner {
     pub(super) stores: Stores,
     pub(super) metrics: Metrics,
     pub(super) writer: WriterHandle,
-    pub(super) facts: broadcast::Sender<Arc<FactRecord>>,
     pub(super) shards: RwLock<Vec<Option<ActorRef<ShardMessage>>>>,
     pub(super) queues: DashMap<QueueId, ActorRef<QueueMessage>>,
     pub(super) root: RwLock<Option<ActorRef<RootMessage>>>,
@@ -118,14 +117,12 @@ impl Engine {
         stores: Stores,
         writer: WriterHandle,
         metrics: Metrics,
-        facts: broadcast::Sender<Arc<FactRecord>>,
     ) -> Self {
         Self(Arc::new(Inner {
             settings,
             stores,
             metrics,
             writer,
-            facts,
             shards: RwLock::new(vec![None; usize::from(SHARDS)]),
             queues: DashMap::new(),
             root: RwLock::new(None),
@@ -336,12 +333,6 @@ impl Engine {
 
     pub(super) fn carrier(&self, name: &str) -> Option<Arc<dyn Carrier>> {
         self.0.carriers.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// Every fact from now on, once it is durable.
-    #[must_use]
-    pub fn facts(&self) -> broadcast::Receiver<Arc<FactRecord>> {
-        self.0.facts.subscribe()
     }
 
     /// The stores.

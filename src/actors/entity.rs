@@ -14,7 +14,7 @@ use super::error::AskError;
 use super::shard::{Bookkeeping, ShardRef};
 use crate::domain::id::FactId;
 use crate::domain::machine::{Decision, Machine};
-use crate::domain::record::{EntityRef, FactRecord};
+use crate::domain::record::{EntityRef, FactRecord, Summary};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::StoreError;
 use crate::store::journal::{Append, AppendOutcome};
@@ -249,16 +249,17 @@ impl<H: Host> EntityState<H> {
         // The summary after the facts is stored with them, so they are applied first. When they were
         // not stored the machine is thrown away and read from the journal at its next use.
         let Some(mut after) = self.machine.take() else { return Ok(()) };
+        let (known_summary, known_refs) = (after.summary(), after.provider_refs());
         for fact in &facts {
             after.apply(fact, now);
         }
-        let append = Append {
-            entity: self.id,
-            after_seq: self.seq,
-            facts: records.clone(),
-            summary: after.summary(),
-            refs: after.provider_refs(),
-        };
+        let mut summary = after.summary();
+        if self.seq > 0 && summary == known_summary {
+            summary = Summary::Unchanged { open: summary.is_open() };
+        }
+        let mut refs = after.provider_refs();
+        refs.retain(|name| !known_refs.contains(name));
+        let append = Append { entity: self.id, after_seq: self.seq, facts: records.clone(), summary, refs };
         match self.engine.writer().append(append).await {
             Ok(AppendOutcome::Stored) => {}
             Ok(AppendOutcome::Conflict { found_seq }) => {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::engine::{Engine, EngineSettings};
 use super::queue::{self, Queue, QueueMessage};
@@ -22,8 +22,6 @@ use crate::domain::time::Millis;
 use crate::store::{StoreError, Stores};
 use crate::telemetry::Metrics;
 
-/// Facts that a slow listener may lag behind before it misses some.
-const LISTENER_LAG: usize = 8_192;
 /// Delay before an open entity list is read again when the store was not there.
 const STORE_RETRY: Millis = Millis(500);
 
@@ -66,8 +64,7 @@ pub(super) struct State {
 /// When the store cannot be read or the actors do not start.
 pub async fn start(settings: EngineSettings, stores: Stores, metrics: Metrics) -> Result<Engine, StartError> {
     let (writer, inbox) = WriterHandle::new(&settings.writer);
-    let (facts, _) = broadcast::channel(LISTENER_LAG);
-    let engine = Engine::new(settings, stores, writer, metrics, facts);
+    let engine = Engine::new(settings, stores, writer, metrics);
     let args = Args { engine: engine.clone(), inbox };
     let (root, _) =
         ActorRuntime::spawn(None, Root, args).await.map_err(|error| StartError::Actor(error.to_string()))?;
@@ -203,7 +200,6 @@ impl State {
             inbox: self.inbox.clone(),
             handle: inner.writer.clone(),
             journal: inner.stores.journal.clone(),
-            facts: inner.facts.clone(),
             metrics: inner.metrics.clone(),
         };
         let (actor, _) = ActorRuntime::spawn_linked(None, Writer, args, me.get_cell()).await?;

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::domain::backoff::Backoff;
-use crate::domain::record::FactRecord;
+use crate::domain::id::FactId;
+use crate::domain::record::EntityRef;
 use crate::domain::time::Millis;
 use crate::store::StoreError;
 use crate::store::journal::{Append, AppendOutcome, Journal};
@@ -45,6 +46,7 @@ pub struct WriterHandle {
     jobs: mpsc::Sender<Job>,
     pending: Arc<AtomicUsize>,
     is_ok: Arc<std::sync::atomic::AtomicBool>,
+    commits: watch::Sender<u64>,
     capacity: usize,
 }
 
@@ -61,6 +63,7 @@ impl WriterHandle {
             jobs: sender,
             pending: Arc::default(),
             is_ok: Arc::new(std::sync::atomic::AtomicBool::new(true)),
+            commits: watch::Sender::default(),
             capacity: settings.queue_rows.max(1),
         };
         (handle, Arc::new(Inbox { jobs: Mutex::new(receiver) }))
@@ -86,6 +89,12 @@ impl WriterHandle {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Changes with each commit.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     /// Whether new work should be turned away: more than half of the inbox is taken.
@@ -115,7 +124,6 @@ pub(super) struct Args {
     pub(super) inbox: Arc<Inbox>,
     pub(super) handle: WriterHandle,
     pub(super) journal: Arc<dyn Journal>,
-    pub(super) facts: broadcast::Sender<Arc<FactRecord>>,
     pub(super) metrics: Metrics,
 }
 
@@ -164,17 +172,23 @@ impl Args {
 
     async fn commit(&self, jobs: Vec<Job>) {
         let started = Instant::now();
+        let facts = jobs.iter().map(|job| job.append.facts.len()).sum::<usize>();
+        let sent: Vec<_> = jobs.iter().map(|job| Sent::of(&job.append)).collect();
         let (appends, replies): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.append, job.reply)).unzip();
-        let facts = appends.iter().map(|append| append.facts.len()).sum::<usize>();
-        let result = match self.journal.append(appends.clone()).await {
-            Err(StoreError::InDoubt(why)) => self.look_up(&appends, why).await,
+        let result = match self.journal.append(appends).await {
+            Err(StoreError::InDoubt(why)) => self.look_up(&sent, why).await,
             settled => settled,
         };
         self.handle.set_ok(result.is_ok());
         self.metrics.journal_commit(started.elapsed(), facts);
         match result {
-            Ok(outcomes) => self.answer(appends, outcomes, replies),
+            Ok(outcomes) => {
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    let _ = reply.send(Ok(outcome));
+                }
+                self.handle.commits.send_modify(|commits| *commits += 1);
+            }
             Err(error) => {
                 tracing::error!(error = %error, facts, "journal did not store a batch");
                 for reply in replies {
@@ -184,45 +198,41 @@ impl Args {
         }
     }
 
-    fn answer(
-        &self,
-        appends: Vec<Append>,
-        outcomes: Vec<AppendOutcome>,
-        replies: Vec<oneshot::Sender<Result<AppendOutcome, StoreError>>>,
-    ) {
-        for ((append, outcome), reply) in appends.into_iter().zip(outcomes).zip(replies) {
-            if outcome == AppendOutcome::Stored {
-                for fact in append.facts {
-                    // Nobody may be listening; that is no fault.
-                    let _ = self.facts.send(Arc::new(fact));
-                }
-            }
-            let _ = reply.send(Ok(outcome));
-        }
-    }
-
     /// A commit whose outcome is unknown is read back, never repeated.
-    async fn look_up(&self, appends: &[Append], why: String) -> Result<Vec<AppendOutcome>, StoreError> {
+    async fn look_up(&self, sent: &[Sent], why: String) -> Result<Vec<AppendOutcome>, StoreError> {
         for attempt in 0..LOOK_UPS {
             tokio::time::sleep(LOOK_UP_DELAY.delay(attempt).duration()).await;
-            if let Ok(outcomes) = self.read_back(appends).await {
+            if let Ok(outcomes) = self.read_back(sent).await {
                 return Ok(outcomes);
             }
         }
         Err(StoreError::InDoubt(why))
     }
 
-    async fn read_back(&self, appends: &[Append]) -> Result<Vec<AppendOutcome>, StoreError> {
-        let mut stored = Vec::with_capacity(appends.len());
-        for append in appends {
-            let first = append.facts.first().map(|fact| fact.id);
+    async fn read_back(&self, sent: &[Sent]) -> Result<Vec<AppendOutcome>, StoreError> {
+        let mut stored = Vec::with_capacity(sent.len());
+        for append in sent {
             let found = self.journal.facts(append.entity, append.after_seq, 1).await?;
             stored.push(match found.first() {
-                Some(fact) if Some(fact.id) == first => AppendOutcome::Stored,
+                Some(fact) if Some(fact.id) == append.first => AppendOutcome::Stored,
                 Some(fact) => AppendOutcome::Conflict { found_seq: fact.seq },
                 None => return Err(StoreError::Unavailable("batch was not stored".to_owned())),
             });
         }
         Ok(stored)
+    }
+}
+
+/// What of an append must be known to find out later whether it was stored.
+struct Sent {
+    entity: EntityRef,
+    after_seq: u64,
+    first: Option<FactId>,
+}
+
+impl Sent {
+    fn of(append: &Append) -> Self {
+        let first = append.facts.first().map(|fact| fact.id);
+        Self { entity: append.entity, after_seq: append.after_seq, first }
     }
 }

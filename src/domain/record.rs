@@ -104,13 +104,18 @@ pub struct ProviderRef {
 }
 
 /// The current summary of an entity.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Summary {
     /// What lists of calls show.
     Call(Box<CallSummary>),
     /// An agent session; its list is built from memory, so only its being open matters.
     Agent {
         /// Whether the session has work to take up again after a restart.
+        open: bool,
+    },
+    /// The same as before these facts, and so stored already.
+    Unchanged {
+        /// Whether a restart must load the entity again.
         open: bool,
     },
 }
@@ -121,7 +126,7 @@ impl Summary {
     pub fn is_open(&self) -> bool {
         match self {
             Self::Call(call) => call.is_open,
-            Self::Agent { open } => *open,
+            Self::Agent { open } | Self::Unchanged { open } => *open,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Calls: starting them, acting on them.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::error::{ApiError, Code};
+use super::idempotency::RequestKey;
 use super::request::{Json, Path};
 use super::router::EdgeState;
 use crate::actors::AskError;
@@ -150,9 +152,11 @@ fn speaking_agent(
 pub(super) async fn start_call(
     State(state): State<EdgeState>,
     caller: Caller,
+    key: Option<Extension<RequestKey>>,
     Json(request): Json<StartCall>,
 ) -> Result<Response, ApiError> {
-    let id = CallId::fresh();
+    // A request that is repeated because its node died meets the call it made, if it came so far.
+    let id = key.map_or_else(CallId::fresh, |Extension(key)| key.call_id());
     let row = start(&state, &caller, id, request).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, format!("/calls/{id}"))], axum::Json(row)).into_response())
 }

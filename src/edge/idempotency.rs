@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::auth::Caller;
 use super::error::{ApiError, Code};
 use super::router::EdgeState;
+use crate::domain::id::CallId;
 use crate::domain::time::Millis;
 use crate::store::records::RememberedAnswer;
 
@@ -18,6 +19,17 @@ const KEPT: Millis = Millis::from_secs(24 * 3600);
 const LONGEST: usize = 256 * 1024;
 /// Longest key.
 const LONGEST_KEY: usize = 255;
+
+/// The name of a request that may come again: who sent it, where to, and its `Idempotency-Key`.
+#[derive(Debug, Clone)]
+pub(super) struct RequestKey(String);
+
+impl RequestKey {
+    /// The id of the call that such a request makes, however often it comes.
+    pub(super) fn call_id(&self) -> CallId {
+        CallId::derived("idempotency-key", &self.0)
+    }
+}
 
 /// Answers a repeated request from memory.
 pub(super) async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
@@ -50,6 +62,7 @@ async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Res
         Some(known) if known.status == 0 => Err(ApiError::new(Code::KeyRunning)),
         Some(known) => Ok(replay(&known)),
         None => {
+            parts.extensions.insert(RequestKey(scoped.clone()));
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;
             let (response, answer) = keep(response, hash).await?;
             records.settle_key(&scoped, answer).await?;

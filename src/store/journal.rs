@@ -16,9 +16,9 @@ pub struct Append {
     pub after_seq: u64,
     /// The facts, numbered from `after_seq + 1` without gaps.
     pub facts: Vec<FactRecord>,
-    /// The summary after them.
+    /// The summary after them; `Unchanged` never with an entity's first facts.
     pub summary: Summary,
-    /// Every name by which providers know the entity; stored if not yet there.
+    /// Names by which providers have come to know the entity; stored if not yet there.
     pub refs: Vec<ProviderRef>,
 }
 

@@ -50,6 +50,7 @@ pub(super) fn check(batch: &[Append]) -> Result<(), StoreError> {
         let fits = match (&append.summary, entity.kind) {
             (Summary::Call(call), EntityKind::Call) => call.id.uuid() == entity.id,
             (Summary::Agent { .. }, EntityKind::Agent) => true,
+            (Summary::Unchanged { .. }, EntityKind::Call | EntityKind::Agent) => append.after_seq > 0,
             (Summary::Call(_), EntityKind::Agent) | (Summary::Agent { .. }, EntityKind::Call) => false,
         };
         if !fits {

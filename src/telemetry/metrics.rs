@@ -118,6 +118,12 @@ impl Default for Metrics {
     }
 }
 
+/// Fine where an agent's patience and our aim (25 ms) lie.
+const OFFER_BUCKETS: [f64; 20] = [
+    0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25,
+    0.5, 1.0, 2.5, 10.0,
+];
+
 /// Seconds from 1 ms to 16 s.
 fn latency() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
@@ -142,7 +148,7 @@ impl Metrics {
             call_wait: Family::new_with_constructor(spans),
             call_talk: Family::new_with_constructor(spans),
             offers: Family::default(),
-            offer_latency: latency(),
+            offer_latency: Histogram::new(OFFER_BUCKETS),
             queue_waiting: Family::default(),
             queue_oldest: Family::default(),
             agents: Family::default(),

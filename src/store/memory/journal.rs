@@ -60,7 +60,7 @@ impl Facts {
         }
         match append.summary {
             Summary::Call(call) => self.calls.put(*call),
-            Summary::Agent { .. } => {}
+            Summary::Agent { .. } | Summary::Unchanged { .. } => {}
         }
     }
 }

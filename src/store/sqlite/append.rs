@@ -189,11 +189,12 @@ async fn put_summaries(
         newest.values().partition(|append| openness.get(&append.entity) == Some(&append.summary.is_open()));
     PUT_TURNED_HEADS.execute(connection, &turned, bind_head).await?;
     PUT_COUNTING_HEADS.execute(connection, &counting, bind_head).await?;
-    let calls = newest.values().filter_map(|append| match &append.summary {
-        Summary::Call(call) => Some(&**call),
-        Summary::Agent { .. } => None,
+    let calls = stored.iter().filter_map(|append| match &append.summary {
+        Summary::Call(call) => Some((append.entity, &**call)),
+        Summary::Agent { .. } | Summary::Unchanged { .. } => None,
     });
-    let calls: Vec<_> = calls.collect();
+    let calls: HashMap<_, _> = calls.collect();
+    let calls: Vec<_> = calls.into_values().collect();
     history::put_calls(connection, &calls).await.map_err(Failure::Store)?;
     // From the back, so that the first to claim a name is the last to be collected and keeps it.
     let names: HashMap<&ProviderRef, EntityRef> =

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use eml::domain::agent::{AgentFact, AgentReply, Work, outcome};
+use eml::domain::agent::{AgentFact, AgentReply, OfferOutcome, Work};
 use eml::domain::call::{Call, CallFact, CallReply, Phase};
 use eml::domain::id::OfferId;
 use eml::domain::machine::Machine;
@@ -182,5 +182,17 @@ impl World {
             assert_eq!(queue.proposed(), 0, "a proposal of queue {n} is stuck");
             assert!(!self.orderly || queue.waiting() == 0, "a ghost waits in queue {n}");
         }
+    }
+}
+
+/// The outcome that ended an offer, for a fact that did.
+const fn outcome(fact: &AgentFact) -> Option<OfferOutcome> {
+    match fact {
+        AgentFact::OfferAccepted { .. } => Some(OfferOutcome::Accepted),
+        AgentFact::OfferRejected { .. } => Some(OfferOutcome::Rejected),
+        AgentFact::OfferTimedOut { .. } => Some(OfferOutcome::Timeout),
+        AgentFact::OfferCanceled { .. } => Some(OfferOutcome::Canceled),
+        AgentFact::OfferRescinded { .. } => Some(OfferOutcome::Rescinded),
+        _ => None,
     }
 }
