@@ -1,6 +1,5 @@
 //! What an agent session's actor does outside: sockets, calls, announcements to queues.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
@@ -17,9 +16,6 @@ use crate::domain::event::untagged;
 use crate::domain::id::{AgentId, SocketId};
 use crate::domain::record::{EntityRef, FactRecord};
 use crate::domain::time::Timestamp;
-
-/// Events of a session that stay in memory; older ones are read from the journal.
-const REMEMBERED: usize = 16;
 
 /// One event of a session, as its sockets get it.
 #[derive(Debug, Clone)]
@@ -69,15 +65,14 @@ pub(super) enum SocketMessage {
     Check,
 }
 
-/// The sockets of a session and the events they may ask for again.
+/// The sockets of a session.
 #[derive(Default)]
 pub(super) struct Sockets {
     open: Vec<(SocketId, mpsc::Sender<Arc<AgentEvent>>)>,
-    recent: VecDeque<Arc<AgentEvent>>,
 }
 
 impl Sockets {
-    fn push(&mut self, event: Arc<AgentEvent>, engine: &Engine) {
+    fn push(&mut self, event: &Arc<AgentEvent>, engine: &Engine) {
         // A socket that does not keep up is dropped: its client comes back and asks for what it missed.
         self.open.retain(|(socket_id, outbox)| {
             let keeps_up = outbox.try_send(event.clone()).is_ok();
@@ -87,10 +82,6 @@ impl Sockets {
             }
             keeps_up
         });
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(event);
     }
 }
 
@@ -125,7 +116,9 @@ impl Host for AgentSession {
     fn committed(&self, sockets: &mut Sockets, facts: &[FactRecord], engine: &Engine) {
         for fact in facts {
             engine.metrics().agent_fact(&fact.kind);
-            sockets.push(Arc::new(AgentEvent::of(fact)), engine);
+            if !sockets.open.is_empty() {
+                sockets.push(&Arc::new(AgentEvent::of(fact)), engine);
+            }
         }
         engine.show_agent(self);
     }
@@ -180,20 +173,10 @@ impl EntityState<AgentSession> {
         let Some(last) = last_sequence.filter(|last| *last <= current && current - last <= limit) else {
             return Ok(Attached { snapshot, resumed: false, missed: Vec::new() });
         };
-        let recent: Vec<_> = self.side.recent.iter().filter(|event| event.sequence > last).cloned().collect();
-        let is_whole = recent.first().map_or(last == current, |event| event.sequence == last + 1);
-        let missed = if is_whole { recent } else { self.read_missed(last, current).await? };
-        Ok(Attached { snapshot, resumed: true, missed })
-    }
-
-    async fn read_missed(
-        &self,
-        last: u64,
-        current: u64,
-    ) -> Result<Vec<Arc<AgentEvent>>, AskError<AgentRefusal>> {
         let count = usize::try_from(current - last).unwrap_or(usize::MAX);
-        let facts =
-            self.engine().stores().journal.facts(self.id(), last, count).await.map_err(AskError::Store)?;
-        Ok(facts.iter().map(|fact| Arc::new(AgentEvent::of(fact))).collect())
+        let journal = self.engine().stores().journal.clone();
+        let facts = journal.facts(self.id(), last, count).await.map_err(AskError::Store)?;
+        let missed = facts.iter().map(|fact| Arc::new(AgentEvent::of(fact))).collect();
+        Ok(Attached { snapshot, resumed: true, missed })
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{EntityRef, FactRecord, ProviderRef, Summary};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::journal::{Append, AppendOutcome, Journal, Positioned};
-use crate::store::{StoreError, Stores};
+use crate::store::{Inspection, StoreError, Stores};
 use crate::telemetry::Metrics;
 
 /// Where the machine fails.
@@ -308,8 +308,13 @@ impl Journal for Trouble {
         self.inner.open_entities(kind).await
     }
 
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
-        self.inner.read_after(position, limit).await
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError> {
+        self.inner.read_after(position, shards, limit).await
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {
@@ -320,8 +325,20 @@ impl Journal for Trouble {
         self.inner.resolve(reference).await
     }
 
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
+        self.inner.cursors(reader).await
+    }
+
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
+        self.inner.move_cursors(reader, cursors).await
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.inner.ping().await
+    }
+
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        self.inner.inspect().await
     }
 }
 

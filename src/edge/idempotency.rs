@@ -11,10 +11,12 @@ use super::error::{ApiError, Code};
 use super::router::EdgeState;
 use crate::domain::id::CallId;
 use crate::domain::time::Millis;
-use crate::store::records::RememberedAnswer;
+use crate::store::records::{Claim, RememberedAnswer};
 
 /// How long an answer is remembered.
 const KEPT: Millis = Millis::from_secs(24 * 3600);
+/// A request without an answer after this time died with its node; longer than any may take.
+const ABANDONED: Millis = Millis::from_secs(60);
 /// Longest answer that is remembered, in bytes.
 const LONGEST: usize = 256 * 1024;
 /// Longest key.
@@ -56,8 +58,14 @@ async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Res
     let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body));
     let now = state.engine.clock().now();
     let records = &state.engine.stores().records;
-    let claim = RememberedAnswer { request_hash: hash.clone(), status: 0, body: String::new() };
-    match records.claim_key(&scoped, claim, now, now - KEPT).await? {
+    let claim = Claim {
+        key: &scoped,
+        request_hash: &hash,
+        now,
+        expired_before: now - KEPT,
+        abandoned_before: now - ABANDONED,
+    };
+    match records.claim_key(claim).await? {
         Some(known) if known.request_hash != hash => Err(ApiError::new(Code::KeyReused)),
         Some(known) if known.status == 0 => Err(ApiError::new(Code::KeyRunning)),
         Some(known) => Ok(replay(&known)),

@@ -25,6 +25,9 @@ pub enum StoreError {
     /// The record was changed by somebody else since it was read.
     #[error("record was changed since it was read")]
     Changed,
+    /// This incarnation of the node was declared dead; others have taken over.
+    #[error("node {0} was declared dead and stores nothing any more")]
+    Fenced(String),
     /// The request cannot be carried out by this store.
     #[error("store refuses: {0}")]
     Refused(String),
@@ -36,7 +39,9 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::InDoubt(_) => true,
-            Self::Corrupt { .. } | Self::Exists(_) | Self::Changed | Self::Refused(_) => false,
+            Self::Corrupt { .. } | Self::Exists(_) | Self::Changed | Self::Fenced(_) | Self::Refused(_) => {
+                false
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The journal: an append-only list of facts per entity, with the current summary beside it.
 //!
-//! Products: memory and SQLite. Both pass the contract suite in `tests/it/journal_contract.rs`.
+//! Products: memory, SQLite and PostgreSQL. All pass the contract suite in `tests/it/journal_contract.rs`.
 
 use async_trait::async_trait;
 
 use super::error::StoreError;
+use super::inspection::Inspection;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef, Summary};
 
 /// What one actor wants stored: facts of one entity that follow each other.
@@ -40,6 +41,8 @@ pub enum AppendOutcome {
 pub struct Positioned {
     /// Grows with each fact stored; gaps are possible.
     pub position: u64,
+    /// The shard of its entity.
+    pub shard: u16,
     /// The fact.
     pub record: FactRecord,
 }
@@ -70,11 +73,33 @@ pub trait Journal: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError>;
 
-    /// Facts of all entities behind `position`, in order, `limit` at most.
+    /// Facts of all entities of some shards behind `position`, in order, `limit` at most; no shards
+    /// means all of them.
+    ///
+    /// Where several nodes write, positions are handed out before their facts can be seen: a reader
+    /// may see 101 before 100. Within a shard, which one node writes, that cannot happen; so readers
+    /// keep a cursor for each shard and trust the order only there.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError>;
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError>;
+
+    /// How far a reader is, by shard; shards it never marked are missing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError>;
+
+    /// Marks how far a reader is in some shards. A cursor only ever moves forward.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError>;
 
     /// The last position given out, 0 when empty.
     ///
@@ -93,4 +118,10 @@ pub trait Journal: Send + Sync + 'static {
     /// # Errors
     /// When it cannot.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What the product says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    async fn inspect(&self) -> Result<Inspection, StoreError>;
 }

@@ -48,6 +48,9 @@ impl RecordKind {
     }
 }
 
+/// Most requests without a call that a database keeps.
+pub(super) const MOST_ORPHANS: i64 = 100_000;
+
 /// A record as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredRecord {
@@ -74,6 +77,22 @@ pub struct RememberedAnswer {
     pub status: u16,
     /// The body.
     pub body: String,
+}
+
+/// A request that wants to be the one with its idempotency key.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The key, with the scope the edge gave it.
+    pub key: &'a str,
+    /// Hash of the request's body.
+    pub request_hash: &'a str,
+    /// When it came.
+    pub now: Timestamp,
+    /// Keys that were claimed before are forgotten.
+    pub expired_before: Timestamp,
+    /// A request that was claimed before and still has no answer died with its node: the same
+    /// request may claim its key again.
+    pub abandoned_before: Timestamp,
 }
 
 /// Where configuration records are kept, and the few small things that live beside them.
@@ -117,18 +136,12 @@ pub trait Records: Send + Sync + 'static {
     /// When the store cannot be written.
     async fn remove(&self, kind: RecordKind, id: Uuid) -> Result<bool, StoreError>;
 
-    /// Claims an idempotency key: stores `answer` (with status 0) if the key is new and answers
-    /// `None`, else answers what is stored under it. Keys older than `expired_before` are forgotten.
+    /// Claims an idempotency key: answers `None` when it is now the caller's, else what is stored
+    /// under it. Expired keys are forgotten first.
     ///
     /// # Errors
     /// When the store cannot be written.
-    async fn claim_key(
-        &self,
-        key: &str,
-        answer: RememberedAnswer,
-        now: Timestamp,
-        expired_before: Timestamp,
-    ) -> Result<Option<RememberedAnswer>, StoreError>;
+    async fn claim_key(&self, claim: Claim<'_>) -> Result<Option<RememberedAnswer>, StoreError>;
 
     /// Replaces what is stored under an idempotency key; `None` gives the key free again.
     ///
@@ -136,7 +149,7 @@ pub trait Records: Send + Sync + 'static {
     /// When the store cannot be written.
     async fn settle_key(&self, key: &str, answer: Option<RememberedAnswer>) -> Result<(), StoreError>;
 
-    /// Keeps a provider's request that belongs to no known call.
+    /// Keeps a provider's request that belongs to no known call; the oldest of too many give way.
     ///
     /// # Errors
     /// When the store cannot be written.

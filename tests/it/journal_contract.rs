@@ -7,11 +7,11 @@ use eml::domain::record::{EntityKind, EntityRef, Summary};
 use eml::store::journal::{Append, AppendOutcome};
 use eml::store::{StoreError, Stores};
 
-use crate::samples::{append, append_summary, at, call, fact, name, on_both_products};
+use crate::samples::{append, append_summary, at, call, fact, name, on_every_product};
 
 const STORED: AppendOutcome = AppendOutcome::Stored;
 
-on_both_products! {
+on_every_product! {
     facts_come_back_as_they_were_and_in_order
     facts_are_read_in_parts
     appends_of_one_entity_chain_within_a_batch
@@ -113,7 +113,7 @@ async fn a_fact_is_never_stored_twice_and_the_rest_of_the_batch_is(stores: Store
     let outcomes = stores.journal.append(vec![with_known(second), append(third, 0, 1), append(second, 0, 1)]);
     assert_eq!(outcomes.await.unwrap(), [AppendOutcome::Conflict { found_seq: 0 }, STORED, STORED]);
     assert_eq!(seqs(&stores, second.into(), 0, 10).await, [1]);
-    assert_eq!(stores.journal.read_after(0, 10).await.unwrap().len(), 4);
+    assert_eq!(stores.journal.read_after(0, &[], 10).await.unwrap().len(), 4);
 }
 
 async fn positions_grow_and_pages_join_without_gap(stores: Stores) {
@@ -125,7 +125,7 @@ async fn positions_grow_and_pages_join_without_gap(stores: Stores) {
     }
     let (mut seen, mut position) = (HashSet::new(), 0);
     loop {
-        let page = stores.journal.read_after(position, 7).await.unwrap();
+        let page = stores.journal.read_after(position, &[], 7).await.unwrap();
         for item in &page {
             assert!(item.position > position, "positions grow");
             position = item.position;
@@ -179,7 +179,7 @@ async fn ten_thousand_facts_fit_in_one_batch(stores: Stores) {
     let batch: Vec<_> = ids.iter().map(|id| append(*id, 0, 10)).collect();
     let outcomes = stores.journal.append(batch).await.unwrap();
     assert_eq!(outcomes, vec![STORED; 1_000]);
-    assert_eq!(stores.journal.read_after(0, 20_000).await.unwrap().len(), 10_000);
+    assert_eq!(stores.journal.read_after(0, &[], 20_000).await.unwrap().len(), 10_000);
     assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap().len(), 1_000);
     for id in ids.iter().step_by(97) {
         assert_eq!(seqs(&stores, (*id).into(), 0, 20).await, (1..=10).collect::<Vec<_>>());

@@ -1,13 +1,13 @@
 //! What every product for configuration records does.
 
 use eml::domain::time::Timestamp;
-use eml::store::records::{RecordKind, RememberedAnswer, StoredRecord};
+use eml::store::records::{Claim, RecordKind, RememberedAnswer, StoredRecord};
 use eml::store::{StoreError, Stores};
 use uuid::Uuid;
 
-use crate::samples::{at, on_both_products};
+use crate::samples::{at, on_every_product};
 
-on_both_products! {
+on_every_product! {
     a_record_comes_back_as_it_was
     records_of_a_kind_are_listed_by_key
     a_taken_key_or_id_is_refused
@@ -15,6 +15,7 @@ on_both_products! {
     a_key_may_move_but_not_onto_another_record
     a_removed_record_is_gone_and_its_key_free
     an_idempotency_key_is_claimed_once
+    a_request_that_died_may_be_claimed_again_by_the_same
     only_one_of_many_claims_at_a_time_wins
     a_settled_key_answers_and_a_freed_one_does_not
     an_old_key_is_forgotten
@@ -105,22 +106,36 @@ fn answer(status: u16, body: &str) -> RememberedAnswer {
     RememberedAnswer { request_hash: "h1".into(), status, body: body.into() }
 }
 
-async fn claim(stores: &Stores, now: Timestamp, expired_before: Timestamp) -> Option<RememberedAnswer> {
-    stores.records.claim_key("k1", answer(0, ""), now, expired_before).await.unwrap()
+const NEW: Claim<'static> =
+    Claim { key: "k1", request_hash: "h1", now: at(10), expired_before: at(0), abandoned_before: at(0) };
+
+async fn claim(stores: &Stores, claim: Claim<'_>) -> Option<RememberedAnswer> {
+    stores.records.claim_key(claim).await.unwrap()
 }
 
 async fn an_idempotency_key_is_claimed_once(stores: Stores) {
-    assert_eq!(claim(&stores, at(10), at(0)).await, None);
-    let other = RememberedAnswer { request_hash: "h2".into(), ..answer(0, "") };
-    let found = stores.records.claim_key("k1", other.clone(), at(11), at(0)).await.unwrap();
-    assert_eq!(found, Some(answer(0, "")), "the first request's hash is kept");
-    assert_eq!(stores.records.claim_key("k2", other, at(11), at(0)).await.unwrap(), None);
+    assert_eq!(claim(&stores, NEW).await, None);
+    let other = Claim { request_hash: "h2", now: at(11), ..NEW };
+    assert_eq!(claim(&stores, other).await, Some(answer(0, "")), "the first request's hash is kept");
+    assert_eq!(claim(&stores, Claim { key: "k2", ..other }).await, None);
+}
+
+async fn a_request_that_died_may_be_claimed_again_by_the_same(stores: Stores) {
+    assert_eq!(claim(&stores, NEW).await, None);
+    let later = Claim { now: at(80), abandoned_before: at(20), ..NEW };
+    let another = Claim { request_hash: "h2", ..later };
+    assert_eq!(claim(&stores, another).await, Some(answer(0, "")), "another request may not");
+    assert_eq!(claim(&stores, later).await, None);
+    assert_eq!(claim(&stores, later).await, Some(answer(0, "")), "the new claim counts from now");
+    stores.records.settle_key("k1", Some(answer(201, "made"))).await.unwrap();
+    let much_later = Claim { now: at(500), abandoned_before: at(400), ..NEW };
+    assert_eq!(claim(&stores, much_later).await, Some(answer(201, "made")), "an answer stays");
 }
 
 async fn only_one_of_many_claims_at_a_time_wins(stores: Stores) {
     let claims = (0..16).map(|_| {
         let stores = stores.clone();
-        tokio::spawn(async move { claim(&stores, at(10), at(0)).await })
+        tokio::spawn(async move { claim(&stores, NEW).await })
     });
     let mut winners = 0;
     for claim in claims.collect::<Vec<_>>() {
@@ -130,20 +145,26 @@ async fn only_one_of_many_claims_at_a_time_wins(stores: Stores) {
 }
 
 async fn a_settled_key_answers_and_a_freed_one_does_not(stores: Stores) {
-    assert_eq!(claim(&stores, at(10), at(0)).await, None);
+    assert_eq!(claim(&stores, NEW).await, None);
     stores.records.settle_key("k1", Some(answer(201, "made"))).await.unwrap();
-    assert_eq!(claim(&stores, at(11), at(0)).await, Some(answer(201, "made")));
+    assert_eq!(
+        claim(&stores, Claim { now: at(11), expired_before: at(0), ..NEW }).await,
+        Some(answer(201, "made"))
+    );
     stores.records.settle_key("k1", None).await.unwrap();
-    assert_eq!(claim(&stores, at(12), at(0)).await, None);
+    assert_eq!(claim(&stores, Claim { now: at(12), expired_before: at(0), ..NEW }).await, None);
 }
 
 async fn an_old_key_is_forgotten(stores: Stores) {
-    assert_eq!(claim(&stores, at(10), at(0)).await, None);
+    assert_eq!(claim(&stores, NEW).await, None);
     stores.records.settle_key("k1", Some(answer(200, "old"))).await.unwrap();
-    assert!(claim(&stores, at(20), at(10)).await.is_some(), "exactly as old as allowed");
-    assert_eq!(claim(&stores, at(20), at(11)).await, None);
+    assert!(
+        claim(&stores, Claim { now: at(20), expired_before: at(10), ..NEW }).await.is_some(),
+        "exactly as old as allowed"
+    );
+    assert_eq!(claim(&stores, Claim { now: at(20), expired_before: at(11), ..NEW }).await, None);
     stores.records.settle_key("gone", Some(answer(200, "late"))).await.unwrap();
-    assert_eq!(stores.records.claim_key("gone", answer(0, ""), at(20), at(0)).await.unwrap(), None);
+    assert_eq!(claim(&stores, Claim { key: "gone", now: at(20), ..NEW }).await, None);
 }
 
 async fn an_orphan_is_taken(stores: Stores) {

@@ -1,4 +1,4 @@
-//! Both store products, and facts and calls to put into them.
+//! Every store product, and facts and calls to put into them.
 
 use eml::domain::address::Address;
 use eml::domain::call::Direction;
@@ -10,8 +10,10 @@ use eml::store::journal::Append;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 
+use crate::support::services::Service;
+
 /// Runs each behaviour on each product, as a test of its own.
-macro_rules! on_both_products {
+macro_rules! on_every_product {
     ($($behaviour:ident)*) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,9 +29,18 @@ macro_rules! on_both_products {
                 super::$behaviour(file.open().await).await;
             })*
         }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let Some(database) = crate::samples::Database::fresh().await else { return };
+                super::$behaviour(eml::store::open(database.url()).await.unwrap()).await;
+                database.remove().await;
+            })*
+        }
     };
 }
-pub(crate) use on_both_products;
+pub(crate) use on_every_product;
 
 /// A place for a database that is removed with the test.
 pub(crate) struct File(TempDir);
@@ -49,8 +60,46 @@ impl File {
     }
 }
 
+/// A database of its own in the PostgreSQL of the tests.
+pub(crate) struct Database {
+    admin: sqlx::PgPool,
+    name: String,
+    url: String,
+}
+
+impl Database {
+    /// `None` where there is no PostgreSQL.
+    pub(crate) async fn fresh() -> Option<Self> {
+        let server = Service::Postgres.url()?;
+        let admin = sqlx::PgPool::connect(&server).await.unwrap();
+        let name = format!("eml_test_{}", uuid::Uuid::now_v7().simple());
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&admin).await.unwrap();
+        let mut url = url::Url::parse(&server).unwrap();
+        url.set_path(&name);
+        Some(Self { admin, name, url: url.to_string() })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Another connection to the server, for a test that disturbs.
+    pub(crate) const fn admin(&self) -> &sqlx::PgPool {
+        &self.admin
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) async fn remove(self) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&self.admin).await.unwrap();
+    }
+}
+
 /// Milliseconds after a fixed point in time.
-pub(crate) fn at(millis: i64) -> Timestamp {
+pub(crate) const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_790_000_000_000 + millis)
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::MemoryStore;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::records::{RecordKind, Records, RememberedAnswer, StoredRecord};
+use crate::store::records::{Claim, RecordKind, Records, RememberedAnswer, StoredRecord};
 
 /// Most orphaned requests kept; the oldest give way.
 const MOST_ORPHANS: usize = 1_000;
@@ -113,21 +113,21 @@ impl Records for MemoryStore {
         Ok(true)
     }
 
-    async fn claim_key(
-        &self,
-        key: &str,
-        answer: RememberedAnswer,
-        now: Timestamp,
-        expired_before: Timestamp,
-    ) -> Result<Option<RememberedAnswer>, StoreError> {
+    async fn claim_key(&self, claim: Claim<'_>) -> Result<Option<RememberedAnswer>, StoreError> {
         let mut shelves = self.shelves();
-        shelves.forget(expired_before);
-        if let Some((_, stored)) = shelves.answers.get(key) {
-            return Ok(Some(stored.clone()));
+        shelves.forget(claim.expired_before);
+        let known = shelves.answers.get(claim.key).cloned();
+        if let Some((claimed_at, stored)) = known {
+            let is_abandoned = stored.status == 0 && claimed_at < claim.abandoned_before;
+            if !is_abandoned || stored.request_hash != claim.request_hash {
+                return Ok(Some(stored));
+            }
+            shelves.ages.remove(&(claimed_at, claim.key.to_owned()));
         }
-        let claim = RememberedAnswer { status: 0, ..answer };
-        shelves.answers.insert(key.to_owned(), (now, claim));
-        shelves.ages.insert((now, key.to_owned()));
+        let running =
+            RememberedAnswer { request_hash: claim.request_hash.to_owned(), status: 0, body: String::new() };
+        shelves.answers.insert(claim.key.to_owned(), (claim.now, running));
+        shelves.ages.insert((claim.now, claim.key.to_owned()));
         Ok(None)
     }
 

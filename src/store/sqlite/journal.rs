@@ -1,15 +1,19 @@
 //! Reading facts, heads and names.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows::{Reading, limit, signed};
+use super::rows::{Bound, ManyRows, Reading, limit, signed};
 use super::{SqliteStore, append, errors};
 use crate::domain::id::FactId;
+use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
+use crate::store::inspection::Inspection;
 use crate::store::journal::{Append, AppendOutcome, Journal, Positioned};
 
 const FACTS_OF: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body FROM facts \
@@ -22,6 +26,19 @@ const LAST_POSITION: &str = "SELECT coalesce(max(position), 0) FROM facts";
 
 const OPEN_OF: &str =
     "SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE entity_kind = ? AND is_open = 1";
+
+const ENTITIES_AFTER: &str = "SELECT entity_kind, entity_id, seq, is_open FROM heads \
+     WHERE (entity_kind, entity_id) > (?, ?) ORDER BY entity_kind, entity_id LIMIT ?";
+
+const CURSORS: &str = "SELECT shard, position FROM outbox_cursors WHERE reader = ?";
+
+static MOVE_CURSORS: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::insert(
+        "INSERT INTO outbox_cursors (reader, shard, position)",
+        3,
+        "ON CONFLICT (reader, shard) DO UPDATE SET position = max(position, excluded.position)",
+    )
+});
 
 const NAMED: &str = "SELECT entity_kind, entity_id FROM provider_refs WHERE provider = ? AND reference = ?";
 
@@ -71,10 +88,50 @@ impl Journal for SqliteStore {
         rows.iter().map(|row| Ok(Head::read(row)?.entity)).collect()
     }
 
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
-        let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(limit));
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError> {
+        let (mut found, mut position) = (Vec::new(), position);
+        // One node writes the file and owns all shards, so there is hardly anything to leave out.
+        while found.len() < limit {
+            let wanted = limit - found.len();
+            let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(wanted));
+            let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+            let mut page = rows.iter().map(fact).collect::<Result<Vec<_>, _>>()?;
+            let Some(last) = page.last() else { break };
+            position = last.position;
+            page.retain(|fact| shards.is_empty() || shards.contains(&fact.shard));
+            found.append(&mut page);
+        }
+        Ok(found)
+    }
+
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
+        let query = sqlx::query(CURSORS).bind(reader);
         let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
-        rows.iter().map(fact).collect()
+        let cursor = |row: &SqliteRow| {
+            let reading = Reading { row, table: "outbox_cursors", named_by: "shard" };
+            Ok((reading.get("shard")?, reading.number("position")?))
+        };
+        rows.iter().map(cursor).collect()
+    }
+
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let bind = |query: Bound, cursor: &(u16, u64)| {
+            query.bind(reader.to_owned()).bind(i64::from(cursor.0)).bind(signed(cursor.1))
+        };
+        let cursors: Vec<_> = cursors.iter().collect();
+        match MOVE_CURSORS.execute(transaction.connection(), &cursors, bind).await {
+            Ok(()) => transaction.commit().await,
+            Err(error) => {
+                transaction.roll_back().await;
+                Err(errors::from(&error))
+            }
+        }
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {
@@ -95,6 +152,30 @@ impl Journal for SqliteStore {
         let done = sqlx::query(PROBE).execute(&mut *connection).await;
         done.map(|_| ()).map_err(|error| errors::from(&error))
     }
+
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT sqlite_version()");
+        let version = query.fetch_one(&self.readers).await.map_err(|error| errors::from(&error))?;
+        Ok(Inspection::embedded(format!("SQLite {version}")))
+    }
+}
+
+impl SqliteStore {
+    /// Entities in a fixed order behind `after`, `limit` at most.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn entities(
+        &self,
+        after: Option<EntityRef>,
+        limit: usize,
+    ) -> Result<Vec<EntityRef>, StoreError> {
+        let (kind, id) =
+            after.map_or((0, Vec::new()), |last| (last.kind.code(), last.id.as_bytes().to_vec()));
+        let query = sqlx::query(ENTITIES_AFTER).bind(kind).bind(id).bind(self::limit(limit));
+        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+        rows.iter().map(|row| Ok(Head::read(row)?.entity)).collect()
+    }
 }
 
 fn entity(reading: &Reading<'_>) -> Result<EntityRef, StoreError> {
@@ -114,5 +195,5 @@ fn fact(row: &SqliteRow) -> Result<Positioned, StoreError> {
         kind: reading.get::<&str>("kind")?.into(),
         body,
     };
-    Ok(Positioned { position: reading.number("position")?, record })
+    Ok(Positioned { position: reading.number("position")?, shard: shard_of(record.entity), record })
 }

@@ -14,6 +14,7 @@ mod rows;
 mod tests;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +48,10 @@ const CHECKPOINT_PAGES: u32 = 8_000;
 /// Bytes that the write-ahead log keeps on the disk after a burst.
 const LOG_LIMIT: u32 = 64 * 1024 * 1024;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The list that the migrator keeps.
+const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// All three stores in one SQLite file.
 #[derive(Clone)]
@@ -86,6 +90,24 @@ impl SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Whether the file of a URL is there.
+#[must_use]
+pub fn exists(url: &str) -> bool {
+    path_of(url).is_ok_and(|path| path.exists())
+}
+
+/// Versions of the migrations that were applied, without applying any or creating a file.
+pub(super) async fn applied(url: &str) -> Result<BTreeSet<i64>, StoreError> {
+    if !exists(url) {
+        return Ok(BTreeSet::new());
+    }
+    let file = SqliteConnectOptions::new().filename(path_of(url)?).read_only(true);
+    let mut connection = file.connect().await.map_err(|error| errors::from(&error))?;
+    let versions = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await;
+    // A file that the migrator never saw has no such table.
+    Ok(versions.unwrap_or_default().into_iter().collect())
 }
 
 /// Connections that are only closed when they are idle or broken.

@@ -8,7 +8,7 @@ use super::rows::{Reading, signed};
 use super::{SqliteStore, errors};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::records::{RecordKind, Records, RememberedAnswer, StoredRecord};
+use crate::store::records::{Claim, MOST_ORPHANS, RecordKind, Records, RememberedAnswer, StoredRecord};
 
 const ALL: &str =
     "SELECT id, key, body, version, created_at, updated_at FROM records WHERE kind = ? ORDER BY key";
@@ -24,11 +24,13 @@ const REMOVE: &str = "DELETE FROM records WHERE kind = ? AND id = ?";
 
 const FORGET_KEYS: &str = "DELETE FROM idempotency_keys WHERE claimed_at < ?";
 const CLAIM_KEY: &str = "INSERT INTO idempotency_keys (key, request_hash, status, body, claimed_at) \
-     VALUES (?, ?, 0, ?, ?) ON CONFLICT (key) DO NOTHING";
+     VALUES (?, ?, 0, ?, ?) ON CONFLICT (key) DO UPDATE SET claimed_at = excluded.claimed_at \
+     WHERE status = 0 AND request_hash = excluded.request_hash AND claimed_at < ?";
 const READ_KEY: &str = "SELECT key, request_hash, status, body FROM idempotency_keys WHERE key = ?";
 const SETTLE_KEY: &str = "UPDATE idempotency_keys SET request_hash = ?, status = ?, body = ? WHERE key = ?";
 const FREE_KEY: &str = "DELETE FROM idempotency_keys WHERE key = ?";
 
+const DROP_ORPHANS: &str = "DELETE FROM orphan_events WHERE id <= ?";
 const KEEP_ORPHAN: &str = "INSERT INTO orphan_events (provider, name, fields, at) VALUES (?, ?, ?, ?)";
 
 #[async_trait]
@@ -85,16 +87,9 @@ impl Records for SqliteStore {
         Ok(removed.rows_affected() > 0)
     }
 
-    async fn claim_key(
-        &self,
-        key: &str,
-        answer: RememberedAnswer,
-        now: Timestamp,
-        expired_before: Timestamp,
-    ) -> Result<Option<RememberedAnswer>, StoreError> {
-        let claim = Claim { key, answer: &answer, now, expired_before };
+    async fn claim_key(&self, claim: Claim<'_>) -> Result<Option<RememberedAnswer>, StoreError> {
         let mut transaction = self.writer.begin().await?;
-        match claim.run(transaction.connection()).await {
+        match run_claim(transaction.connection(), &claim).await {
             Ok(found) => {
                 transaction.commit().await?;
                 found.as_ref().map(remembered).transpose()
@@ -128,32 +123,28 @@ impl Records for SqliteStore {
     ) -> Result<(), StoreError> {
         let mut connection = self.writer.connection().await?;
         let query = sqlx::query(KEEP_ORPHAN).bind(provider).bind(name).bind(fields).bind(at.millis());
-        query.execute(&mut *connection).await.map(|_| ()).map_err(|error| errors::from(&error))
+        let kept = query.execute(&mut *connection).await.map_err(|error| errors::from(&error))?;
+        let drop = sqlx::query(DROP_ORPHANS).bind(kept.last_insert_rowid() - MOST_ORPHANS);
+        drop.execute(&mut *connection).await.map(|_| ()).map_err(|error| errors::from(&error))
     }
 }
 
-/// A request that wants to be the first with its key.
-struct Claim<'a> {
-    key: &'a str,
-    answer: &'a RememberedAnswer,
-    now: Timestamp,
-    expired_before: Timestamp,
-}
-
-impl Claim<'_> {
-    /// Answers what is there already, or `None` when the key is now this request's.
-    async fn run(&self, connection: &mut sqlx::SqliteConnection) -> Result<Option<SqliteRow>, sqlx::Error> {
-        sqlx::query(FORGET_KEYS).bind(self.expired_before.millis()).execute(&mut *connection).await?;
-        let claim = sqlx::query(CLAIM_KEY)
-            .bind(self.key)
-            .bind(&*self.answer.request_hash)
-            .bind(&*self.answer.body)
-            .bind(self.now.millis());
-        if claim.execute(&mut *connection).await?.rows_affected() > 0 {
-            return Ok(None);
-        }
-        sqlx::query(READ_KEY).bind(self.key).fetch_optional(connection).await
+/// Answers what is there already, or `None` when the key is now this request's.
+async fn run_claim(
+    connection: &mut sqlx::SqliteConnection,
+    claim: &Claim<'_>,
+) -> Result<Option<SqliteRow>, sqlx::Error> {
+    sqlx::query(FORGET_KEYS).bind(claim.expired_before.millis()).execute(&mut *connection).await?;
+    let insert = sqlx::query(CLAIM_KEY)
+        .bind(claim.key.to_owned())
+        .bind(claim.request_hash.to_owned())
+        .bind("")
+        .bind(claim.now.millis())
+        .bind(claim.abandoned_before.millis());
+    if insert.execute(&mut *connection).await?.rows_affected() > 0 {
+        return Ok(None);
     }
+    sqlx::query(READ_KEY).bind(claim.key.to_owned()).fetch_optional(connection).await
 }
 
 /// The error of a write that may have met a name in use.
