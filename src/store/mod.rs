@@ -12,6 +12,7 @@ pub mod migration;
 mod plan;
 pub mod postgres;
 pub mod records;
+pub mod redis;
 pub mod sqlite;
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! What every product for configuration records does.
 
-use eml::domain::time::Timestamp;
 use eml::store::records::{Claim, RecordKind, RememberedAnswer, StoredRecord};
 use eml::store::{StoreError, Stores};
 use uuid::Uuid;

@@ -4,10 +4,22 @@
 //! has a time to live. Products: in process and Redis. Both pass the contract suite in
 //! `tests/it/cache_contract.rs`.
 
+mod guarded;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+pub use guarded::GuardedCache;
+
 use super::error::StoreError;
+use super::inspection::Inspection;
+use super::memory::MemoryCache;
+use super::redis::{self, RedisCache};
 use crate::domain::time::Millis;
+
+/// The URL of the cache in this process.
+pub const IN_PROCESS: &str = "memory:";
 
 /// Where a counter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,4 +75,33 @@ pub trait Cache: Send + Sync + 'static {
     /// # Errors
     /// When it cannot.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What the product says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    async fn inspect(&self) -> Result<Inspection, StoreError>;
+}
+
+/// Opens the cache behind a URL, guarded: while it is away, this process keeps values for itself.
+///
+/// # Errors
+/// `Refused` for a URL that names no cache. One that is away is no error here.
+pub fn open(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
+    let cache = open_plain(url)?;
+    if url == IN_PROCESS { Ok(cache) } else { Ok(Arc::new(GuardedCache::new(cache))) }
+}
+
+/// Opens the cache behind a URL: `memory:` for this process, `redis://…` or `rediss://…`.
+///
+/// # Errors
+/// `Refused` for any other URL. A cache that is away is no error here.
+pub fn open_plain(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
+    if redis::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(Arc::new(RedisCache::open(url)?));
+    }
+    if url == IN_PROCESS {
+        return Ok(Arc::new(MemoryCache::default()));
+    }
+    Err(StoreError::Refused(format!("cache URL must be `redis://…`, `rediss://…` or `{IN_PROCESS}`")))
 }
