@@ -73,6 +73,19 @@ pub fn is_like(kind: &str, pattern: &str) -> bool {
     }
 }
 
+/// The narrowest topic of a broker (AMQP 0-9-1: words between dots, `#` for any number of them)
+/// that holds all types like a pattern; it may hold more.
+#[must_use]
+pub fn topic_of(pattern: &str) -> String {
+    match pattern.split_once('*') {
+        None => pattern.to_owned(),
+        Some((start, _)) => match start.rsplit_once('.') {
+            Some((words, _)) => format!("{words}.#"),
+            None => "#".to_owned(),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +102,19 @@ mod tests {
             ("c*.q*d", "call.queued", true),
         ] {
             assert_eq!(is_like(kind, pattern), want, "{pattern} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_topic_holds_all_that_a_pattern_does() {
+        for (pattern, want) in [
+            ("*", "#"),
+            ("call.*", "call.#"),
+            ("call.que*", "call.#"),
+            ("*.created", "#"),
+            ("call.queued", "call.queued"),
+        ] {
+            assert_eq!(topic_of(pattern), want, "{pattern}");
         }
     }
 

@@ -3,11 +3,19 @@
 //! Delivery is at least once; who receives drops what it has seen by the event's id. Products: in
 //! process and RabbitMQ. Both pass the contract suite in `tests/it/bus_contract.rs`.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::error::StoreError;
+use super::inspection::Inspection;
+use super::memory::MemoryBus;
+use super::rabbitmq::{self, RabbitBus};
 use crate::domain::event::Event;
 use crate::domain::time::Millis;
+
+/// The URL of the bus in this process.
+pub const IN_PROCESS: &str = "memory:";
 
 /// A queue of work that several nodes share; each job goes to one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +110,32 @@ pub trait Bus: Send + Sync + 'static {
     /// When the bus cannot be reached.
     async fn dead(&self, queue: &WorkQueue, limit: usize) -> Result<Vec<Job>, StoreError>;
 
+    /// Whether anybody may take an event that is published now.
+    fn has_listeners(&self) -> bool;
+
     /// Whether the bus can be reached.
     ///
     /// # Errors
     /// When it cannot.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What the product says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    async fn inspect(&self) -> Result<Inspection, StoreError>;
+}
+
+/// Opens the bus behind a URL: `memory:` for this process, `amqp://…` or `amqps://…`.
+///
+/// # Errors
+/// `Refused` for any other URL. A bus that is away is no error here.
+pub fn open(url: &str) -> Result<Arc<dyn Bus>, StoreError> {
+    if rabbitmq::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(Arc::new(RabbitBus::open(url)?));
+    }
+    if url == IN_PROCESS {
+        return Ok(Arc::new(MemoryBus::default()));
+    }
+    Err(StoreError::Refused(format!("bus URL must be `amqp://…`, `amqps://…` or `{IN_PROCESS}`")))
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::error::StoreError;
+use crate::domain::address::Address;
 use crate::domain::call::Direction;
 use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::record::CallSummary;
@@ -31,6 +32,28 @@ pub struct CallFilter {
     pub started_after: Option<Timestamp>,
     /// Started before.
     pub started_before: Option<Timestamp>,
+}
+
+impl CallFilter {
+    /// Whether a call is among those asked for.
+    #[must_use]
+    pub fn matches(&self, call: &CallSummary) -> bool {
+        let is = |wanted: &Option<String>, address: &Address| {
+            wanted.as_ref().is_none_or(|wanted| *wanted == address.to_string())
+        };
+        let has_word =
+            |word: &String| word.as_str() == call.status.as_ref() || word.as_str() == call.state.as_ref();
+        self.open.is_none_or(|open| open == call.is_open)
+            && (self.status.is_empty() || self.status.iter().any(has_word))
+            && (self.queue.is_empty() || call.queue_id.is_some_and(|queue| self.queue.contains(&queue)))
+            && (self.agent.is_empty() || call.agent_id.is_some_and(|agent| self.agent.contains(&agent)))
+            && self.direction.is_none_or(|direction| direction == call.direction)
+            && is(&self.from, &call.from)
+            && is(&self.to, &call.to)
+            && (is(&self.number, &call.from) || is(&self.number, &call.to))
+            && self.started_after.is_none_or(|start| call.started_at >= start)
+            && self.started_before.is_none_or(|end| call.started_at < end)
+    }
 }
 
 /// The place behind which a page starts: the last row of the page before.

@@ -9,8 +9,10 @@ pub mod inspection;
 pub mod journal;
 pub mod memory;
 pub mod migration;
+pub mod mongodb;
 mod plan;
 pub mod postgres;
+pub mod rabbitmq;
 pub mod records;
 pub mod redis;
 pub mod sqlite;
@@ -30,14 +32,59 @@ pub struct Stores {
     pub records: Arc<dyn records::Records>,
     /// Summaries of calls.
     pub history: Arc<dyn history::History>,
+    /// What is over, kept for reports.
+    pub archive: Arc<dyn archive::Archive>,
+    /// Whether the archive is a product of its own, to which facts must be brought.
+    pub archive_is_apart: bool,
+    /// Short-lived values.
+    pub cache: Arc<dyn cache::Cache>,
+    /// Events and work.
+    pub bus: Arc<dyn bus::Bus>,
+}
+
+/// Which product fills each role, by its URL.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreUrls<'a> {
+    /// Journal, records and history.
+    pub store: &'a str,
+    /// The archive; `store:` for the store itself.
+    pub archive: &'a str,
+    /// The cache; `memory:` for this process.
+    pub cache: &'a str,
+    /// The bus; `memory:` for this process.
+    pub bus: &'a str,
 }
 
 impl Stores {
-    /// One product behind every role.
-    fn of<S: journal::Journal + records::Records + history::History>(store: S) -> Self {
+    /// One product that keeps everything, and this process for the rest.
+    fn of<S: archive::Shelf + records::Records + Clone>(store: S) -> Self {
+        let archive = Arc::new(archive::SameStore(store.clone()));
         let store = Arc::new(store);
-        Self { journal: store.clone(), records: store.clone(), history: store }
+        Self {
+            journal: store.clone(),
+            records: store.clone(),
+            history: store,
+            archive,
+            archive_is_apart: false,
+            cache: Arc::new(memory::MemoryCache::default()),
+            bus: Arc::new(memory::MemoryBus::default()),
+        }
     }
+}
+
+/// Opens every role. Only the store itself must be there; the others may come later.
+///
+/// # Errors
+/// As `open`, and `Refused` for a URL that names no product of its role.
+pub async fn open_all(urls: StoreUrls<'_>) -> Result<Stores, StoreError> {
+    let mut stores = open(urls.store).await?;
+    if urls.archive != archive::SAME_STORE {
+        stores.archive = archive::open(urls.archive).await?;
+        stores.archive_is_apart = true;
+    }
+    stores.cache = cache::open(urls.cache)?;
+    stores.bus = bus::open(urls.bus)?;
+    Ok(stores)
 }
 
 fn is_postgres(url: &str) -> bool {

@@ -9,6 +9,7 @@
     reason = "test code: it stops at the first surprise, and its helpers are shared"
 )]
 
+mod archive_contract;
 mod cache_contract;
 mod corpus;
 mod history_contract;

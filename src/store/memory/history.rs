@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use async_trait::async_trait;
 
 use super::MemoryStore;
-use crate::domain::address::Address;
 use crate::domain::id::CallId;
 use crate::domain::record::CallSummary;
 use crate::domain::time::Timestamp;
@@ -52,7 +51,7 @@ impl History for MemoryStore {
     ) -> Result<Vec<CallSummary>, StoreError> {
         let facts = self.facts();
         let ordered = &facts.calls.ordered;
-        let wanted = |(_, call): &(&Place, &CallSummary)| matches(filter, call);
+        let wanted = |(_, call): &(&Place, &CallSummary)| filter.matches(call);
         let cursor = after.map(|cursor| (cursor.started_at, cursor.id));
         let clone = |(_, call): (&Place, &CallSummary)| call.clone();
         Ok(match (ascending, cursor) {
@@ -69,25 +68,6 @@ impl History for MemoryStore {
     }
 
     async fn count(&self, filter: &CallFilter) -> Result<u64, StoreError> {
-        Ok(self.facts().calls.ordered.values().filter(|call| matches(filter, call)).count() as u64)
+        Ok(self.facts().calls.ordered.values().filter(|call| filter.matches(call)).count() as u64)
     }
-}
-
-/// Whether a call is among those that a filter asks for.
-fn matches(filter: &CallFilter, call: &CallSummary) -> bool {
-    let is = |wanted: &Option<String>, address: &Address| {
-        wanted.as_ref().is_none_or(|wanted| *wanted == address.to_string())
-    };
-    let has_word =
-        |word: &String| word.as_str() == call.status.as_ref() || word.as_str() == call.state.as_ref();
-    filter.open.is_none_or(|open| open == call.is_open)
-        && (filter.status.is_empty() || filter.status.iter().any(has_word))
-        && (filter.queue.is_empty() || call.queue_id.is_some_and(|queue| filter.queue.contains(&queue)))
-        && (filter.agent.is_empty() || call.agent_id.is_some_and(|agent| filter.agent.contains(&agent)))
-        && filter.direction.is_none_or(|direction| direction == call.direction)
-        && is(&filter.from, &call.from)
-        && is(&filter.to, &call.to)
-        && (is(&filter.number, &call.from) || is(&filter.number, &call.to))
-        && filter.started_after.is_none_or(|start| call.started_at >= start)
-        && filter.started_before.is_none_or(|end| call.started_at < end)
 }

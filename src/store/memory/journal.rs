@@ -36,6 +36,11 @@ struct Stream {
 }
 
 impl Facts {
+    /// How many facts were decided in a span of time, in milliseconds.
+    pub(super) fn count_at(&self, span: &std::ops::Range<i64>) -> usize {
+        self.all.iter().filter(|fact| span.contains(&fact.at.millis())).count()
+    }
+
     fn heads(&self, batch: &[Append]) -> Heads {
         let mut heads = Heads::default();
         for append in batch {

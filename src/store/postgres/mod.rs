@@ -4,6 +4,7 @@
 //! could change, except the set of partitions that are known to exist.
 
 mod append;
+mod archive;
 mod errors;
 mod fence;
 mod history;

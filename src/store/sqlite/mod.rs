@@ -4,6 +4,7 @@
 //! commit is on the disk before it is answered (`synchronous = FULL`).
 
 mod append;
+mod archive;
 mod checkpoint;
 mod errors;
 mod history;

@@ -2,19 +2,33 @@
 //! statistics, what providers sent, and results of reports.
 //!
 //! Everything is stored under an id that its maker chose, so storing a thing twice stores it once.
-//! Products: memory, SQLite, PostgreSQL and MongoDB. All pass the contract suite in
-//! `tests/it/archive_contract.rs`.
+//! Products: the store itself (memory, `SQLite`, `PostgreSQL`) and `MongoDB`. All pass the contract
+//! suite in `tests/it/archive_contract.rs`.
+
+mod same_store;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+pub(super) use same_store::{Item, SameStore, Shelf};
 
 use super::error::StoreError;
 use super::history::{CallCursor, CallFilter};
+use super::inspection::Inspection;
+use super::mongodb::{self, MongoArchive};
+use crate::domain::event::untagged;
 use crate::domain::id::{CallId, FactId};
-use crate::domain::record::{CallSummary, EntityRef, FactRecord};
+use crate::domain::record::{CallSummary, EntityKind, EntityRef, FactRecord};
 use crate::domain::time::{Millis, Timestamp};
+
+/// The URL of the archive in the store itself.
+pub const SAME_STORE: &str = "store:";
+/// The type of facts that hold a request of a provider.
+const REPORTED: &str = "call.carrier_reported";
 
 /// What a provider sent, as it was received.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,9 +37,7 @@ pub struct ProviderPayload {
     pub fact_id: FactId,
     /// The call it belongs to.
     pub call_id: CallId,
-    /// Name of the provider section.
-    pub provider: String,
-    /// Which callback it was.
+    /// Which callback it was, in the provider's words.
     pub name: String,
     /// The fields of the request, JSON.
     pub fields: serde_json::Value,
@@ -38,7 +50,8 @@ pub struct ProviderPayload {
 pub struct ArchiveBatch {
     /// Facts of any entities, in any order.
     pub facts: Vec<FactRecord>,
-    /// Calls that are over. A later summary of a call replaces an earlier one.
+    /// Calls that are over; each replaces what is known of its call. Whoever stores them reads them
+    /// when it does, so what comes later is never older.
     pub calls: Vec<CallSummary>,
     /// What providers sent.
     pub payloads: Vec<ProviderPayload>,
@@ -73,7 +86,7 @@ pub struct ReportResult {
 /// Where finished things are kept.
 #[async_trait]
 pub trait Archive: Send + Sync + 'static {
-    /// Stores a batch; what is there already stays as it is, but for newer summaries of calls.
+    /// Stores a batch; what is there already stays as it is, but for summaries of calls.
     /// When an error is answered any part may have been stored: store the batch again.
     ///
     /// # Errors
@@ -150,4 +163,45 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// When it cannot.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// What the product says of itself.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    async fn inspect(&self) -> Result<Inspection, StoreError>;
+}
+
+/// Opens an archive outside the store: `mongodb://…` or `mongodb+srv://…`.
+///
+/// # Errors
+/// `Refused` for any other URL. An archive that is away is no error here.
+pub async fn open(url: &str) -> Result<Arc<dyn Archive>, StoreError> {
+    if mongodb::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(Arc::new(MongoArchive::open(url).await?));
+    }
+    Err(StoreError::Refused(format!("archive URL must be `mongodb://…` or `{SAME_STORE}`")))
+}
+
+/// The request of a provider that a fact tells of, if it does.
+#[must_use]
+pub fn payload_of(fact: &FactRecord) -> Option<ProviderPayload> {
+    #[derive(Deserialize)]
+    struct Reported<'a> {
+        name: String,
+        #[serde(borrow)]
+        fields: &'a RawValue,
+    }
+    if fact.entity.kind != EntityKind::Call || &*fact.kind != REPORTED {
+        return None;
+    }
+    let told = untagged(&fact.body);
+    let Reported { name, fields } = serde_json::from_str(told.get()).ok()?;
+    let fields = serde_json::from_str(fields.get()).ok()?;
+    Some(ProviderPayload {
+        fact_id: fact.id,
+        call_id: CallId::from_uuid(fact.entity.id),
+        name,
+        fields,
+        at: fact.at,
+    })
 }
