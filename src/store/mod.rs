@@ -8,6 +8,7 @@ pub mod history;
 pub mod journal;
 pub mod memory;
 mod plan;
+pub mod rabbitmq;
 pub mod records;
 pub mod sqlite;
 

@@ -2,12 +2,14 @@
 //!
 //! It grows with every fact and forgets all of it when the process ends.
 
+mod bus;
 mod history;
 mod journal;
 mod records;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use bus::MemoryBus;
 pub use records::Orphan;
 
 /// All three stores in memory. Every operation is atomic and never waits.
