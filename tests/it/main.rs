@@ -9,12 +9,14 @@
     reason = "test code: it stops at the first surprise, and its helpers are shared"
 )]
 
+mod bus_contract;
 mod corpus;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;
 mod one_call;
 mod provider_requests;
+mod rabbitmq;
 mod records_contract;
 mod refusals;
 mod samples;

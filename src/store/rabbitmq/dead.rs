@@ -9,19 +9,23 @@ use super::topology;
 use crate::store::bus::{Job, WorkQueue};
 use crate::store::error::StoreError;
 
-/// Lists dead jobs, oldest first. The broker has no way to look at a message without taking it, so
-/// all are taken and then returned together, to where they were. Two who look at the same time see
+/// Lists dead jobs, oldest first.
+///
+/// The broker has no way to look at a message without taking it, and what is returned to it lines up
+/// behind what was returned before. So all are taken, however few are wanted, and returned together:
+/// that keeps their order. On one node one looks at a time; two nodes that look at the same time see
 /// each a part.
 pub(super) async fn list(session: &Session, queue: &WorkQueue, limit: usize) -> Result<Vec<Job>, StoreError> {
     session.ensure(queue).await?;
+    let _alone = session.look().await;
     let channel = session.channel().await?;
     let name = message::short(&topology::dead_queue(&queue.name))?;
     let (mut jobs, mut last) = (Vec::new(), None);
-    while jobs.len() < limit {
-        let taking = channel.basic_get(name.clone(), BasicGetOptions { no_ack: false });
-        let Some(found) = step(taking).await? else { break };
+    while let Some(found) = step(channel.basic_get(name.clone(), BasicGetOptions { no_ack: false })).await? {
         last = Some(found.delivery.delivery_tag);
-        jobs.push(message::any_job(&found.delivery));
+        if jobs.len() < limit {
+            jobs.push(message::any_job(&found.delivery));
+        }
     }
     if let Some(last) = last {
         step(channel.basic_nack(last, BasicNackOptions { multiple: true, requeue: true })).await?;

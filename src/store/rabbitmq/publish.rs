@@ -31,11 +31,11 @@ pub(super) async fn all(session: &Session, messages: Vec<Message>) -> Result<(),
             Confirmation::Nack(_) | Confirmation::NotRequested => false,
         };
     }
-    lane.give_back();
-    if is_complete {
-        return Ok(());
+    if !is_complete {
+        return Err(StoreError::InDoubt("broker did not take all messages".to_owned()));
     }
-    Err(StoreError::InDoubt("broker did not take all messages".to_owned()))
+    lane.give_back();
+    Ok(())
 }
 
 /// The same into a queue that should be there; when it is not, the next try declares it again.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::errors::step;
@@ -25,6 +25,8 @@ pub(super) struct Session {
     lanes: Semaphore,
     /// Queues that are known to be there.
     declared: Mutex<HashSet<String>>,
+    /// Held by the one who looks at dead jobs.
+    looking: AsyncMutex<()>,
     lost: CancellationToken,
 }
 
@@ -38,6 +40,7 @@ impl Session {
             idle: Mutex::default(),
             lanes: Semaphore::new(LANES),
             declared: Mutex::default(),
+            looking: AsyncMutex::default(),
             lost: CancellationToken::new(),
         })
     }
@@ -86,6 +89,11 @@ impl Session {
         for name in topology::names(queue) {
             declared.remove(&name);
         }
+    }
+
+    /// Waits until nobody else looks at dead jobs.
+    pub(super) async fn look(&self) -> AsyncMutexGuard<'_, ()> {
+        self.looking.lock().await
     }
 
     /// Asks the broker for something that must be there.

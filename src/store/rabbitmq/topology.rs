@@ -24,8 +24,8 @@ pub const EVENTS_EXCHANGE: &str = "eml.events";
 /// Where dead jobs go: a durable direct exchange; the routing key is the name of their queue.
 pub const DEAD_EXCHANGE: &str = "eml.dead";
 
-/// Dead jobs that are kept per queue; the oldest go first.
-const DEAD_KEPT: u32 = 100_000;
+/// Dead jobs that are kept per queue; the oldest go first. A look at them takes all of them.
+const DEAD_KEPT: u32 = 10_000;
 /// Events that wait at the broker for a subscriber that is too slow; the oldest go first.
 const EVENTS_KEPT: u32 = 16_384;
 /// Looking at dead jobs takes and returns them. Newer brokers drop what was returned 20 times unless

@@ -107,7 +107,7 @@ impl Jobs {
     /// Lays jobs down to be taken, all or none.
     pub(super) fn put(&self, name: &str, jobs: &[Job]) -> Result<(), StoreError> {
         let mut places = lock(&self.places);
-        if places.ready.len() + shelf.later.len() + jobs.len() > JOBS_KEPT {
+        if places.ready.len() + places.later.len() + jobs.len() > JOBS_KEPT {
             return Err(StoreError::Unavailable(format!("queue {name} is full")));
         }
         places.ready.extend(jobs.iter().map(|job| Held { job: job.clone(), attempt: 1, returns: 0 }));
