@@ -1,7 +1,7 @@
 //! The bus: every fact as an event for the outside, and queues of work with acknowledgement.
 //!
 //! Delivery is at least once; who receives drops what it has seen by the event's id. Products: in
-//! process and RabbitMQ. Both pass the contract suite in `tests/it/bus_contract.rs`.
+//! process and `RabbitMQ`. Both pass the contract suite in `tests/it/bus_contract.rs`.
 
 use std::sync::Arc;
 
@@ -25,6 +25,20 @@ pub struct WorkQueue {
     /// How long a job that is to be tried again waits, by attempt: the first entry after the first
     /// attempt. A job that failed more often than that is dead: it moves to `<name>.dead`.
     pub retry_after: Vec<Millis>,
+}
+
+/// How often a job may come back without a verdict, per attempt, before it is dead: it is taken for
+/// one that brings down whoever takes it. High, since a job that only waited beside such a one counts
+/// as well.
+pub const RETURNS_LIMIT: u32 = 100;
+
+impl WorkQueue {
+    /// How long a job waits after an attempt, counted from 1; `None` when that was the last.
+    #[must_use]
+    pub fn wait_after(&self, attempt: u32) -> Option<Millis> {
+        let step = usize::try_from(attempt).ok()?.checked_sub(1)?;
+        self.retry_after.get(step).copied()
+    }
 }
 
 /// One job of a queue.
@@ -64,6 +78,8 @@ pub trait Delivery: Send {
 }
 
 /// Events as they come in.
+///
+/// Waiting for the next one may be given up at any time; none is lost by that.
 #[async_trait]
 pub trait Subscription: Send {
     /// The next event; waits over outages of the bus. `None` when the bus was closed for good.
@@ -71,6 +87,8 @@ pub trait Subscription: Send {
 }
 
 /// Jobs as they come in.
+///
+/// Waiting for the next one may be given up at any time; none is lost by that.
 #[async_trait]
 pub trait Worker: Send {
     /// The next job; waits over outages of the bus. `None` when the bus was closed for good.
@@ -86,7 +104,9 @@ pub trait Bus: Send + Sync + 'static {
     /// When it cannot be known whether all were taken: publish all of them again.
     async fn publish(&self, events: &[Event]) -> Result<(), StoreError>;
 
-    /// Events from now on whose type is like `pattern`, in which `*` stands for anything.
+    /// Events from now on whose type is like `pattern`, in which `*` stands for anything. A
+    /// subscriber that falls far behind, or whose bus is away, loses events; who needs all of them
+    /// reads the journal.
     ///
     /// # Errors
     /// When the bus cannot be reached.
@@ -138,4 +158,16 @@ pub fn open(url: &str) -> Result<Arc<dyn Bus>, StoreError> {
         return Ok(Arc::new(MemoryBus::default()));
     }
     Err(StoreError::Refused(format!("bus URL must be `amqp://…`, `amqps://…` or `{IN_PROCESS}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_waits_by_its_attempt_and_is_dead_after_the_last() {
+        let queue = WorkQueue { name: "eml.work.test".into(), retry_after: vec![Millis(10), Millis(200)] };
+        let waits: Vec<_> = (0..4).map(|attempt| queue.wait_after(attempt)).collect();
+        assert_eq!(waits, [None, Some(Millis(10)), Some(Millis(200)), None]);
+    }
 }

@@ -11,12 +11,14 @@
 
 mod archive_contract;
 mod cache_contract;
+mod bus_contract;
 mod corpus;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;
 mod one_call;
 mod provider_requests;
+mod rabbitmq;
 mod records_contract;
 mod refusals;
 mod samples;
