@@ -308,8 +308,21 @@ impl Journal for Trouble {
         self.inner.open_entities(kind).await
     }
 
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
-        self.inner.read_after(position, limit).await
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError> {
+        self.inner.read_after(position, shards, limit).await
+    }
+
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
+        self.inner.cursors(reader).await
+    }
+
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
+        self.inner.move_cursors(reader, cursors).await
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {

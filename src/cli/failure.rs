@@ -71,7 +71,7 @@ const fn code_of(error: &StoreError) -> u8 {
         StoreError::Unavailable(_) => 69,
         StoreError::InDoubt(_) => 75,
         StoreError::Refused(_) => 78,
-        StoreError::Corrupt { .. } | StoreError::Exists(_) | StoreError::Changed => 1,
+        StoreError::Fenced(_) | StoreError::Corrupt { .. } | StoreError::Exists(_) | StoreError::Changed => 1,
     }
 }
 

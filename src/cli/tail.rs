@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: Arguments, settings: Settings) -> Result<(), 
     let stop = serve::stopped();
     tokio::pin!(stop);
     loop {
-        let page = stores.journal.read_after(position, PAGE).await?;
+        let page = stores.journal.read_after(position, &[], PAGE).await?;
         let is_full = page.len() == PAGE;
         for positioned in page {
             position = positioned.position;

@@ -211,7 +211,10 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::InDoubt(_) => Self::new(Code::StoreUnavailable),
+            // A fenced node is about to end; another one will answer.
+            StoreError::Unavailable(_) | StoreError::InDoubt(_) | StoreError::Fenced(_) => {
+                Self::new(Code::StoreUnavailable)
+            }
             StoreError::Exists(what) => Self::new(Code::Exists).detail(format!("{what} exists already")),
             StoreError::Changed => Self::new(Code::PreconditionFailed),
             StoreError::Corrupt { .. } | StoreError::Refused(_) => {

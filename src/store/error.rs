@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The connection broke while committing: it may or may not have been stored.
     #[error("outcome of the commit is unknown: {0}")]
     InDoubt(String),
+    /// This node was declared dead or runs under a newer incarnation: it may never write again.
+    #[error("node is fenced: {0}")]
+    Fenced(String),
     /// What was read does not fit what we write.
     #[error("corrupt value in {table}.{column} of {id}")]
     Corrupt {
@@ -36,7 +39,9 @@ impl StoreError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::InDoubt(_) => true,
-            Self::Corrupt { .. } | Self::Exists(_) | Self::Changed | Self::Refused(_) => false,
+            Self::Fenced(_) | Self::Corrupt { .. } | Self::Exists(_) | Self::Changed | Self::Refused(_) => {
+                false
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ pub mod error;
 pub mod history;
 pub mod journal;
 pub mod memory;
+pub mod migrations;
 mod plan;
+pub mod postgres;
 pub mod records;
 pub mod sqlite;
 
@@ -28,24 +30,39 @@ pub struct Stores {
 
 impl Stores {
     /// One product behind every role.
-    fn of<S: journal::Journal + records::Records + history::History>(store: S) -> Self {
+    #[must_use]
+    pub fn of<S: journal::Journal + records::Records + history::History>(store: S) -> Self {
         let store = Arc::new(store);
         Self { journal: store.clone(), records: store.clone(), history: store }
     }
 }
 
-/// Opens the stores behind a URL: `sqlite://PATH` for a file that is created when missing, or
-/// `memory:` for a store that ends with the process.
+/// Opens the stores behind a URL and brings their tables up to date: `sqlite://PATH` for a file that
+/// is created when missing, `postgres://USER:PASSWORD@HOST/DATABASE` for a server, or `memory:` for a
+/// store that ends with the process.
 ///
 /// # Errors
-/// `Refused` for any other scheme and for a file that was not made by this program or by a newer
-/// one, `Unavailable` when the file cannot be opened.
+/// `Refused` for any other scheme and for tables that were not made by this program or by a newer
+/// one, `Unavailable` when the file cannot be opened or the server not reached.
 pub async fn open(url: &str) -> Result<Stores, StoreError> {
     if url.starts_with(sqlite::SCHEME) {
         return Ok(Stores::of(sqlite::SqliteStore::open(url).await?));
     }
-    if url == "memory:" {
+    if postgres::is_named_by(url) {
+        return Ok(Stores::of(postgres::PostgresStore::open(url).await?));
+    }
+    if is_memory(url) {
         return Ok(Stores::of(memory::MemoryStore::default()));
     }
-    Err(StoreError::Refused("store URL must be `sqlite://PATH` or `memory:`".to_owned()))
+    Err(unknown_product())
+}
+
+fn is_memory(url: &str) -> bool {
+    url == "memory:"
+}
+
+fn unknown_product() -> StoreError {
+    StoreError::Refused(
+        "store URL must be `sqlite://PATH`, `postgres://USER:PASSWORD@HOST/DATABASE` or `memory:`".to_owned(),
+    )
 }

@@ -143,7 +143,7 @@ async fn check_journal(folder: &Path, acknowledged: &[(String, String)]) {
     let mut seen: HashSet<(CallId, String)> = HashSet::new();
     let mut position = 0;
     loop {
-        let page = stores.journal.read_after(position, 5_000).await.unwrap();
+        let page = stores.journal.read_after(position, &[], 5_000).await.unwrap();
         let Some(end) = page.last() else { break };
         position = end.position;
         for fact in page.into_iter().map(|positioned| positioned.record) {

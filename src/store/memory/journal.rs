@@ -1,12 +1,13 @@
 //! Facts in memory: one list of all, and per entity the places of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 
 use super::MemoryStore;
 use super::history::Calls;
 use crate::domain::id::FactId;
+use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef, Summary};
 use crate::store::error::StoreError;
 use crate::store::journal::{Append, AppendOutcome, Journal, Positioned};
@@ -20,6 +21,8 @@ pub(super) struct Facts {
     ids: HashSet<FactId>,
     streams: HashMap<EntityRef, Stream>,
     refs: HashMap<ProviderRef, EntityRef>,
+    /// How far each reader has come, by shard.
+    cursors: HashMap<String, BTreeMap<u16, u64>>,
     pub(super) calls: Calls,
 }
 
@@ -104,14 +107,37 @@ impl Journal for MemoryStore {
         Ok(open.map(|(entity, _)| *entity).collect())
     }
 
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError> {
         let facts = self.facts();
         let known = usize::try_from(position).unwrap_or(usize::MAX);
-        let behind = facts.all.iter().skip(known).take(limit);
-        Ok(behind
-            .zip(position.saturating_add(1)..)
-            .map(|(record, position)| Positioned { position, record: record.clone() })
+        let behind = facts.all.iter().skip(known).zip(position.saturating_add(1)..);
+        let placed = behind.map(|(record, position)| (record, position, shard_of(record.entity)));
+        Ok(placed
+            .filter(|(_, _, shard)| shards.is_empty() || shards.contains(shard))
+            .take(limit)
+            .map(|(record, position, shard)| Positioned { position, shard, record: record.clone() })
             .collect())
+    }
+
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
+        let facts = self.facts();
+        let cursors = facts.cursors.get(reader).into_iter().flatten();
+        Ok(cursors.map(|(shard, position)| (*shard, *position)).collect())
+    }
+
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
+        let mut facts = self.facts();
+        let stored = facts.cursors.entry(reader.to_owned()).or_default();
+        for (shard, position) in cursors {
+            let cursor = stored.entry(*shard).or_default();
+            *cursor = (*cursor).max(*position);
+        }
+        Ok(())
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {

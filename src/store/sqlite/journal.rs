@@ -5,8 +5,9 @@ use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteRow;
 
 use super::rows::{Reading, limit, signed};
-use super::{SqliteStore, append, errors};
+use super::{SqliteStore, append, cursors, errors};
 use crate::domain::id::FactId;
+use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
@@ -71,10 +72,36 @@ impl Journal for SqliteStore {
         rows.iter().map(|row| Ok(Head::read(row)?.entity)).collect()
     }
 
-    async fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Positioned>, StoreError> {
-        let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(limit));
-        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
-        rows.iter().map(fact).collect()
+    async fn read_after(
+        &self,
+        position: u64,
+        shards: &[u16],
+        limit: usize,
+    ) -> Result<Vec<Positioned>, StoreError> {
+        // A file has one node, which owns all shards, so a choice of them is rare and needs no index.
+        let (mut found, mut position) = (Vec::new(), position);
+        loop {
+            let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(limit));
+            let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
+            for row in &rows {
+                let fact = fact(row)?;
+                position = fact.position;
+                if found.len() < limit && (shards.is_empty() || shards.contains(&fact.shard)) {
+                    found.push(fact);
+                }
+            }
+            if rows.len() < limit || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
+        cursors::read(&self.readers, reader).await
+    }
+
+    async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
+        cursors::advance(&self.writer, reader, cursors).await
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {
@@ -114,5 +141,5 @@ fn fact(row: &SqliteRow) -> Result<Positioned, StoreError> {
         kind: reading.get::<&str>("kind")?.into(),
         body,
     };
-    Ok(Positioned { position: reading.number("position")?, record })
+    Ok(Positioned { position: reading.number("position")?, shard: shard_of(record.entity), record })
 }

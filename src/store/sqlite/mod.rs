@@ -5,11 +5,13 @@
 
 mod append;
 mod checkpoint;
+mod cursors;
 mod errors;
 mod history;
 mod journal;
 mod records;
 mod rows;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -17,12 +19,12 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 
 use super::error::StoreError;
 use checkpoint::Checkpointer;
+pub(super) use schema::{migrate, migrations};
 use writer::Writer;
 
 /// How a URL of this product starts; the path of the file follows.
@@ -46,8 +48,6 @@ const READER_CACHE_KIB: u32 = 1_024;
 const CHECKPOINT_PAGES: u32 = 8_000;
 /// Bytes that the write-ahead log keeps on the disk after a burst.
 const LOG_LIMIT: u32 = 64 * 1024 * 1024;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// All three stores in one SQLite file.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ impl SqliteStore {
             .disable_statement_logging();
         let writer = pool(1).idle_timeout(None).connect_with(writing(file.clone()));
         let writer = writer.await.map_err(|error| errors::from(&error))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| errors::migration(&error))?;
+        schema::bring_up_to_date(&writer).await?;
         let readers = pool(READERS).connect_lazy_with(reading(file.clone()));
         let checkpointer = Checkpointer::new(pool(1).connect_lazy_with(moving(file)));
         Ok(Self { writer: Writer::new(writer), readers, checkpointer })
