@@ -7,9 +7,9 @@ use eml::domain::record::CallSummary;
 use eml::store::Stores;
 use eml::store::history::{CallCursor, CallFilter};
 
-use crate::samples::{append_summary, at, call, on_both_products};
+use crate::samples::{append_summary, at, call, on_every_product};
 
-on_both_products! {
+on_every_product! {
     a_summary_comes_back_as_it_was
     a_summary_is_replaced_with_every_append
     each_filter_keeps_the_calls_that_match

@@ -14,6 +14,8 @@ mod history_contract;
 mod journal_contract;
 mod kill_nine;
 mod one_call;
+mod postgres;
+mod postgres_faults;
 mod provider_requests;
 mod records_contract;
 mod refusals;

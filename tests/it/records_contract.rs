@@ -5,9 +5,9 @@ use eml::store::records::{RecordKind, RememberedAnswer, StoredRecord};
 use eml::store::{StoreError, Stores};
 use uuid::Uuid;
 
-use crate::samples::{at, on_both_products};
+use crate::samples::{at, on_every_product};
 
-on_both_products! {
+on_every_product! {
     a_record_comes_back_as_it_was
     records_of_a_kind_are_listed_by_key
     a_taken_key_or_id_is_refused

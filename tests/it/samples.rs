@@ -1,4 +1,4 @@
-//! Both store products, and facts and calls to put into them.
+//! All store products, and facts and calls to put into them.
 
 use eml::domain::address::Address;
 use eml::domain::call::Direction;
@@ -8,10 +8,14 @@ use eml::domain::time::Timestamp;
 use eml::store::Stores;
 use eml::store::journal::Append;
 use serde_json::value::RawValue;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::services::Service;
 
 /// Runs each behaviour on each product, as a test of its own.
-macro_rules! on_both_products {
+macro_rules! on_every_product {
     ($($behaviour:ident)*) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,9 +31,18 @@ macro_rules! on_both_products {
                 super::$behaviour(file.open().await).await;
             })*
         }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let Some(schema) = crate::samples::Schema::fresh().await else { return };
+                super::$behaviour(schema.open().await).await;
+                schema.remove().await;
+            })*
+        }
     };
 }
-pub(crate) use on_both_products;
+pub(crate) use on_every_product;
 
 /// A place for a database that is removed with the test.
 pub(crate) struct File(TempDir);
@@ -46,6 +59,49 @@ impl File {
 
     pub(crate) async fn open(&self) -> Stores {
         eml::store::open(&format!("sqlite://{}", self.path())).await.unwrap()
+    }
+}
+
+/// A part of the PostgreSQL server's database that belongs to one test. It stays behind when the test
+/// fails, to be looked at; the server is thrown away.
+pub(crate) struct Schema {
+    server: String,
+    name: String,
+}
+
+impl Schema {
+    /// An empty one, or `None` (said aloud) when no server is there.
+    pub(crate) async fn fresh() -> Option<Self> {
+        let server = Service::Postgres.url()?;
+        let schema = Self { server, name: format!("test_{}", Uuid::now_v7().simple()) };
+        schema.run(&format!("CREATE SCHEMA {}", schema.name)).await;
+        Some(schema)
+    }
+
+    /// The URL under which it is the whole database, and its connections can be told from others.
+    pub(crate) fn url(&self) -> String {
+        let server = &self.server;
+        let joint = if server.contains('?') { '&' } else { '?' };
+        format!("{server}{joint}options=-csearch_path%3D{name}&application_name={name}", name = self.name)
+    }
+
+    pub(crate) async fn open(&self) -> Stores {
+        eml::store::open(&self.url()).await.unwrap()
+    }
+
+    /// A connection beside those of the store.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.unwrap()
+    }
+
+    /// Runs statements on a connection of their own.
+    pub(crate) async fn run(&self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        statements.execute(&mut self.connect().await).await.unwrap();
+    }
+
+    pub(crate) async fn remove(self) {
+        self.run(&format!("DROP SCHEMA {} CASCADE", self.name)).await;
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) use schema::{migrate, migrations};
 /// How a URL of this product may start.
 pub const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
-/// Name of our connections in the server's lists.
+/// Name of our connections in the server's lists, unless the URL has its own.
 const APPLICATION_NAME: &str = "eml";
 /// How long a request waits for a connection, a new one included. Below the five seconds that a
 /// provider waits for the answer to a webhook.
@@ -107,7 +107,11 @@ pub(super) fn is_named_by(url: &str) -> bool {
 /// Reads a URL and adds what we ask of every connection.
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| errors::from(&error))?;
-    Ok(options.application_name(APPLICATION_NAME).options(SERVER_LIMITS).disable_statement_logging())
+    let options = match options.get_application_name() {
+        Some(_) => options,
+        None => options.application_name(APPLICATION_NAME),
+    };
+    Ok(options.options(SERVER_LIMITS).disable_statement_logging())
 }
 
 /// Connections that are tested before each use, so that a restart of the server stays unnoticed.
