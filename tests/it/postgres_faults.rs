@@ -22,8 +22,18 @@ const STORED: AppendOutcome = AppendOutcome::Stored;
 #[derive(Clone, Copy)]
 struct Break {
     text: &'static str,
-    /// Whether the message still reaches the server, which then answers into the void.
-    arrives: bool,
+    fate: Fate,
+}
+
+/// What becomes of the message at which the wire breaks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    /// It never reaches the server.
+    Lost,
+    /// It reaches the server, whose answer is lost.
+    Arrives,
+    /// It reaches the server, and the wire breaks before there is an answer.
+    ArrivesUnanswered,
 }
 
 /// A wire between store and server.
@@ -57,8 +67,8 @@ impl Wire {
         (Self { address, next, carrying }, near.to_string())
     }
 
-    fn break_at(&self, text: &'static str, arrives: bool) {
-        *self.next.lock().unwrap() = Some(Break { text, arrives });
+    fn break_at(&self, text: &'static str, fate: Fate) {
+        *self.next.lock().unwrap() = Some(Break { text, fate });
     }
 
     fn is_whole(&self) -> bool {
@@ -107,8 +117,10 @@ async fn carry(client: TcpStream, server: impl AsyncRead + AsyncWrite, next: &Mu
                 let message = &sent[..count];
                 let broken = next.lock().unwrap().take_if(|planned| holds(message, planned.text));
                 if let Some(planned) = broken {
-                    if planned.arrives {
+                    if planned.fate != Fate::Lost {
                         to_server.write_all(message).await.unwrap();
+                    }
+                    if planned.fate == Fate::Arrives {
                         let _ = from_server.read(&mut received).await;
                     }
                     return;
@@ -139,9 +151,9 @@ async fn a_commit_whose_answer_is_lost_is_in_doubt_and_reading_back_tells_the_tr
     let Some(schema) = Schema::fresh().await else { return };
     let (wire, url) = Wire::to(&schema).await;
     let store = warm(&url).await;
-    for (why, arrives, want) in [("it was stored", true, 3), ("it was not", false, 0)] {
+    for (why, fate, want) in [("it was stored", Fate::Arrives, 3), ("it was not", Fate::Lost, 0)] {
         let id = CallId::fresh();
-        wire.break_at("COMMIT", arrives);
+        wire.break_at("COMMIT", fate);
         let doubtful = store.append(vec![append(id, 0, 3)]).await;
         assert!(matches!(doubtful, Err(StoreError::InDoubt(_))), "{why}: {doubtful:?}");
         assert!(wire.is_whole());
@@ -157,10 +169,10 @@ async fn a_wire_that_breaks_before_the_commit_costs_nothing() {
     let Some(schema) = Schema::fresh().await else { return };
     let (wire, url) = Wire::to(&schema).await;
     let store = warm(&url).await;
-    for arrives in [true, false] {
+    for fate in [Fate::Arrives, Fate::Lost] {
         for text in ["BEGIN", "INSERT INTO heads"] {
             let id = CallId::fresh();
-            wire.break_at(text, arrives);
+            wire.break_at(text, fate);
             assert_eq!(store.append(vec![append(id, 0, 3)]).await.unwrap(), [STORED], "{text}");
             assert!(wire.is_whole(), "{text}");
             assert_eq!(store.facts(id.into(), 0, 10).await.unwrap().len(), 3);
@@ -177,7 +189,7 @@ async fn a_change_whose_answer_is_lost_is_in_doubt() {
     let Some(schema) = Schema::fresh().await else { return };
     let (wire, url) = Wire::to(&schema).await;
     let store = PostgresStore::open(&url).await.unwrap();
-    wire.break_at("INSERT INTO records", true);
+    wire.break_at("INSERT INTO records", Fate::Arrives);
     let record = StoredRecord {
         id: uuid::Uuid::now_v7(),
         key: "ana".to_owned(),
@@ -239,5 +251,87 @@ async fn a_server_that_is_away_is_unavailable_soon_and_works_when_it_is_back() {
     let (_wire, _) = Wire::at(&schema, address).await;
     assert_eq!(store.append(vec![append(id, 1, 1)]).await.unwrap(), [STORED]);
     assert_eq!(store.facts(id.into(), 0, 10).await.unwrap().len(), 2);
+    schema.remove().await;
+}
+
+/// Makes the server do something whenever a head is written, at once or only when it commits.
+async fn on_heads(schema: &Schema, when: &str, what: &str) {
+    let function = format!(
+        "CREATE SEQUENCE turns; CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN {what} RETURN NEW; END $$;"
+    );
+    let trigger = match when {
+        "at once" => "CREATE TRIGGER trouble BEFORE INSERT ON heads FOR EACH ROW",
+        _ => {
+            "CREATE CONSTRAINT TRIGGER trouble AFTER INSERT ON heads DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        }
+    };
+    schema.run(&format!("{function} {trigger} EXECUTE FUNCTION trouble()")).await;
+}
+
+const NO_TROUBLE: &str = "DROP TRIGGER trouble ON heads; DROP FUNCTION trouble; DROP SEQUENCE turns";
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_stores_nothing_and_works_again_afterwards() {
+    let Some(schema) = Schema::fresh().await else { return };
+    let store = warm(&schema.url()).await;
+    let id = CallId::fresh();
+    for when in ["at once", "at the commit"] {
+        on_heads(&schema, when, "RAISE EXCEPTION 'no space left' USING ERRCODE = '53100';").await;
+        let refused = store.append(vec![append(id, 0, 2)]).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{when}: {refused:?}");
+        schema.run(NO_TROUBLE).await;
+        assert!(store.facts(id.into(), 0, 10).await.unwrap().is_empty(), "{when}");
+    }
+    assert_eq!(store.append(vec![append(id, 0, 2)]).await.unwrap(), [STORED]);
+    schema.remove().await;
+}
+
+#[tokio::test]
+async fn a_batch_undone_for_the_sake_of_another_is_written_once_more() {
+    let Some(schema) = Schema::fresh().await else { return };
+    let store = warm(&schema.url()).await;
+    let id = CallId::fresh();
+    let first_only =
+        "IF nextval('turns') = 1 THEN RAISE EXCEPTION 'deadlock' USING ERRCODE = '40P01'; END IF;";
+    on_heads(&schema, "at once", first_only).await;
+    assert_eq!(store.append(vec![append(id, 0, 2)]).await.unwrap(), [STORED]);
+    schema.run(NO_TROUBLE).await;
+    on_heads(&schema, "at once", "RAISE EXCEPTION 'deadlock' USING ERRCODE = '40P01';").await;
+    let refused = store.append(vec![append(id, 2, 1)]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    schema.remove().await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_ends_within_the_commit_leaves_it_in_doubt() {
+    let Some(schema) = Schema::fresh().await else { return };
+    let store = warm(&schema.url()).await;
+    let id = CallId::fresh();
+    on_heads(
+        &schema,
+        "at the commit",
+        "PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(5);",
+    )
+    .await;
+    let doubtful = store.append(vec![append(id, 0, 2)]).await;
+    assert!(matches!(doubtful, Err(StoreError::InDoubt(_))), "{doubtful:?}");
+    schema.run(NO_TROUBLE).await;
+    assert!(store.facts(id.into(), 0, 10).await.unwrap().is_empty());
+    assert_eq!(store.append(vec![append(id, 0, 2)]).await.unwrap(), [STORED]);
+    schema.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_still_under_way_on_the_server_is_waited_for_before_doubt_is_told() {
+    let Some(schema) = Schema::fresh().await else { return };
+    let (wire, url) = Wire::to(&schema).await;
+    let store = warm(&url).await;
+    let id = CallId::fresh();
+    on_heads(&schema, "at the commit", "PERFORM pg_sleep(0.7);").await;
+    wire.break_at("COMMIT", Fate::ArrivesUnanswered);
+    let doubtful = store.append(vec![append(id, 0, 2)]).await;
+    assert!(matches!(doubtful, Err(StoreError::InDoubt(_))), "{doubtful:?}");
+    assert_eq!(store.facts(id.into(), 0, 10).await.unwrap().len(), 2, "whoever reads now sees the end");
     schema.remove().await;
 }

@@ -156,7 +156,7 @@ impl View {
     }
 
     /// What becomes of each append of a batch, and those that are to be stored.
-    fn outcomes<'a>(mut self, batch: &'a [Append]) -> (Vec<AppendOutcome>, Vec<&'a Append>) {
+    fn outcomes(mut self, batch: &[Append]) -> (Vec<AppendOutcome>, Vec<&Append>) {
         let (mut outcomes, mut stored) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for append in batch {
             let mut outcome = self.heads.outcome(append);
