@@ -150,9 +150,9 @@ pub trait Bus: Send + Sync + 'static {
 ///
 /// # Errors
 /// `Refused` for any other URL. A bus that is away is no error here.
-pub fn open(url: &str) -> Result<Arc<dyn Bus>, StoreError> {
+pub async fn open(url: &str) -> Result<Arc<dyn Bus>, StoreError> {
     if rabbitmq::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        return Ok(Arc::new(RabbitBus::open(url)?));
+        return Ok(Arc::new(RabbitBus::open(url).await?));
     }
     if url == IN_PROCESS {
         return Ok(Arc::new(MemoryBus::default()));

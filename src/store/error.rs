@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The connection broke while committing: it may or may not have been stored.
     #[error("outcome of the commit is unknown: {0}")]
     InDoubt(String),
+    /// This node was declared dead or runs under a newer incarnation: it may never write again.
+    #[error("node is fenced: {0}")]
+    Fenced(String),
     /// What was read does not fit what we write.
     #[error("corrupt value in {table}.{column} of {id}")]
     Corrupt {
@@ -25,9 +28,6 @@ pub enum StoreError {
     /// The record was changed by somebody else since it was read.
     #[error("record was changed since it was read")]
     Changed,
-    /// This incarnation of the node was declared dead; others have taken over.
-    #[error("node {0} was declared dead and stores nothing any more")]
-    Fenced(String),
     /// The request cannot be carried out by this store.
     #[error("store refuses: {0}")]
     Refused(String),

@@ -1,6 +1,7 @@
 //! The journal: an append-only list of facts per entity, with the current summary beside it.
 //!
-//! Products: memory, SQLite and PostgreSQL. All pass the contract suite in `tests/it/journal_contract.rs`.
+//! Products: memory, SQLite and PostgreSQL. All pass the contract suite in
+//! `tests/it/journal_contract.rs`.
 
 use async_trait::async_trait;
 
@@ -41,7 +42,7 @@ pub enum AppendOutcome {
 pub struct Positioned {
     /// Grows with each fact stored; gaps are possible.
     pub position: u64,
-    /// The shard of its entity.
+    /// The shard of its entity, as [`crate::domain::placement::shard_of`] tells.
     pub shard: u16,
     /// The fact.
     pub record: FactRecord,
@@ -73,12 +74,13 @@ pub trait Journal: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError>;
 
-    /// Facts of all entities of some shards behind `position`, in order, `limit` at most; no shards
-    /// means all of them.
+    /// Facts of these shards behind `position`, in order, `limit` at most; no shards means all.
     ///
-    /// Where several nodes write, positions are handed out before their facts can be seen: a reader
-    /// may see 101 before 100. Within a shard, which one node writes, that cannot happen; so readers
-    /// keep a cursor for each shard and trust the order only there.
+    /// Positions are handed out before the commit. With several writers, 101 may therefore be seen
+    /// before 100 is, and a reader that has gone past 101 never comes back for 100. The facts of one
+    /// shard have one writer, which commits one batch after the other, so within a shard they do
+    /// appear in order. Whoever must miss nothing keeps a cursor per shard and moves each to the last
+    /// position seen *in that shard*, as the outbox relay does.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -89,13 +91,14 @@ pub trait Journal: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Positioned>, StoreError>;
 
-    /// How far a reader is, by shard; shards it never marked are missing.
+    /// How far a reader has come in each shard it has begun, by shard.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError>;
 
-    /// Marks how far a reader is in some shards. A cursor only ever moves forward.
+    /// Notes how far a reader has come. A cursor only moves forward: an older position changes
+    /// nothing, so that a relay which lost its shards cannot undo what its successor did.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -8,7 +8,7 @@ pub mod history;
 pub mod inspection;
 pub mod journal;
 pub mod memory;
-pub mod migration;
+pub mod migrations;
 pub mod mongodb;
 mod plan;
 pub mod postgres;
@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 pub use error::StoreError;
 pub use inspection::Inspection;
-pub use migration::{Migration, migrate, migrations};
 
 /// The stores of a node, whichever products stand behind them.
 #[derive(Clone)]
@@ -83,15 +82,15 @@ pub async fn open_all(urls: StoreUrls<'_>) -> Result<Stores, StoreError> {
         stores.archive_is_apart = true;
     }
     stores.cache = cache::open(urls.cache)?;
-    stores.bus = bus::open(urls.bus)?;
+    stores.bus = bus::open(urls.bus).await?;
     Ok(stores)
 }
 
-fn is_postgres(url: &str) -> bool {
-    postgres::SCHEMES.iter().any(|scheme| url.starts_with(scheme))
+fn is_memory(url: &str) -> bool {
+    url == "memory:"
 }
 
-fn unknown() -> StoreError {
+fn unknown_product() -> StoreError {
     StoreError::Refused("store URL must be `postgres://…`, `sqlite://PATH` or `memory:`".to_owned())
 }
 
@@ -108,17 +107,17 @@ pub fn without_secret(url: &str) -> String {
 /// created when missing, or `memory:` for a store that ends with the process.
 ///
 /// # Errors
-/// `Refused` for any other scheme and for a file that was not made by this program or by a newer
-/// one, `Unavailable` when the file cannot be opened.
+/// `Refused` for any other scheme and for tables that were not made by this program or by a newer
+/// one, `Unavailable` when the file cannot be opened or the server not reached.
 pub async fn open(url: &str) -> Result<Stores, StoreError> {
     if url.starts_with(sqlite::SCHEME) {
         return Ok(Stores::of(sqlite::SqliteStore::open(url).await?));
     }
-    if is_postgres(url) {
+    if postgres::is_named_by(url) {
         return Ok(Stores::of(postgres::PostgresStore::open(url).await?));
     }
-    if url == "memory:" {
+    if is_memory(url) {
         return Ok(Stores::of(memory::MemoryStore::default()));
     }
-    Err(unknown())
+    Err(unknown_product())
 }

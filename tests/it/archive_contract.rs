@@ -33,9 +33,9 @@ macro_rules! on_every_archive {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $behaviour() {
-                let Some(database) = crate::samples::Database::fresh().await else { return };
-                super::$behaviour(eml::store::open(database.url()).await.unwrap().archive).await;
-                database.remove().await;
+                let Some(schema) = crate::samples::Schema::fresh().await else { return };
+                super::$behaviour(schema.open().await.archive).await;
+                schema.remove().await;
             })*
         }
 

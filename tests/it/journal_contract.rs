@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use eml::domain::id::{AgentId, CallId, FactId};
+use eml::domain::placement::shard_of;
 use eml::domain::record::{EntityKind, EntityRef, Summary};
 use eml::store::journal::{Append, AppendOutcome};
 use eml::store::{StoreError, Stores};
@@ -20,6 +21,9 @@ on_every_product! {
     two_writers_of_one_entity_never_both_succeed
     a_fact_is_never_stored_twice_and_the_rest_of_the_batch_is
     positions_grow_and_pages_join_without_gap
+    only_facts_of_the_chosen_shards_are_told_and_pages_of_them_join
+    a_cursor_only_moves_forward_and_each_reader_has_its_own
+    cursors_of_all_shards_move_at_once
     a_name_leads_to_the_entity_that_had_it_first
     only_entities_with_work_are_open
     ten_thousand_facts_fit_in_one_batch
@@ -137,6 +141,54 @@ async fn positions_grow_and_pages_join_without_gap(stores: Stores) {
     }
     assert_eq!(seen.len(), 36);
     assert_eq!(stores.journal.last_position().await.unwrap(), position);
+}
+
+async fn only_facts_of_the_chosen_shards_are_told_and_pages_of_them_join(stores: Stores) {
+    let ids: Vec<_> = (0..60).map(|_| CallId::fresh()).collect();
+    for after_seq in 0..3 {
+        let batch = ids.iter().map(|id| append(*id, after_seq, 1)).collect();
+        stores.journal.append(batch).await.unwrap();
+    }
+    let all = stores.journal.read_after(0, &[], 1_000).await.unwrap();
+    assert_eq!(all.len(), 180);
+    assert!(all.iter().all(|fact| fact.shard == shard_of(fact.record.entity)));
+    let chosen = [shard_of(ids[7].into()), shard_of(ids[23].into())];
+    let want: Vec<_> =
+        all.iter().filter(|fact| chosen.contains(&fact.shard)).map(|fact| fact.position).collect();
+    for limit in [1, 2, 5, 1_000] {
+        let mut found = Vec::new();
+        loop {
+            let position = found.last().copied().unwrap_or_default();
+            let page = stores.journal.read_after(position, &chosen, limit).await.unwrap();
+            found.extend(page.iter().map(|fact| fact.position));
+            if page.len() < limit {
+                break;
+            }
+        }
+        assert_eq!(found, want, "in pages of {limit}");
+    }
+    let unused = (0..256).find(|shard| all.iter().all(|fact| fact.shard != *shard)).unwrap();
+    assert!(stores.journal.read_after(0, &[unused], 10).await.unwrap().is_empty());
+}
+
+async fn a_cursor_only_moves_forward_and_each_reader_has_its_own(stores: Stores) {
+    let journal = &stores.journal;
+    assert_eq!(journal.cursors("bus").await.unwrap(), []);
+    journal.move_cursors("bus", &[]).await.unwrap();
+    journal.move_cursors("bus", &[(9, 40), (255, 7), (0, 1)]).await.unwrap();
+    journal.move_cursors("archive", &[(9, 2)]).await.unwrap();
+    assert_eq!(journal.cursors("bus").await.unwrap(), [(0, 1), (9, 40), (255, 7)]);
+    journal.move_cursors("bus", &[(255, 8), (9, 39), (3, 5)]).await.unwrap();
+    assert_eq!(journal.cursors("bus").await.unwrap(), [(0, 1), (3, 5), (9, 40), (255, 8)]);
+    journal.move_cursors("bus", &[(3, 6), (3, 9), (3, 7)]).await.unwrap();
+    assert_eq!(journal.cursors("bus").await.unwrap()[1], (3, 9), "the furthest of several counts");
+    assert_eq!(journal.cursors("archive").await.unwrap(), [(9, 2)]);
+}
+
+async fn cursors_of_all_shards_move_at_once(stores: Stores) {
+    let cursors: Vec<_> = (0..256).map(|shard| (shard, 1_000 + u64::from(shard))).collect();
+    stores.journal.move_cursors("bus", &cursors).await.unwrap();
+    assert_eq!(stores.journal.cursors("bus").await.unwrap(), cursors);
 }
 
 async fn a_name_leads_to_the_entity_that_had_it_first(stores: Stores) {

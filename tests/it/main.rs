@@ -10,13 +10,15 @@
 )]
 
 mod archive_contract;
-mod cache_contract;
 mod bus_contract;
+mod cache_contract;
 mod corpus;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;
 mod one_call;
+mod postgres;
+mod postgres_faults;
 mod provider_requests;
 mod rabbitmq;
 mod records_contract;

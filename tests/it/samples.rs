@@ -1,4 +1,4 @@
-//! Every store product, and facts and calls to put into them.
+//! All store products, and facts and calls to put into them.
 
 use eml::domain::address::Address;
 use eml::domain::call::Direction;
@@ -8,7 +8,9 @@ use eml::domain::time::Timestamp;
 use eml::store::Stores;
 use eml::store::journal::Append;
 use serde_json::value::RawValue;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::support::services::Service;
 
@@ -33,9 +35,9 @@ macro_rules! on_every_product {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $behaviour() {
-                let Some(database) = crate::samples::Database::fresh().await else { return };
-                super::$behaviour(eml::store::open(database.url()).await.unwrap()).await;
-                database.remove().await;
+                let Some(schema) = crate::samples::Schema::fresh().await else { return };
+                super::$behaviour(schema.open().await).await;
+                schema.remove().await;
             })*
         }
     };
@@ -60,41 +62,46 @@ impl File {
     }
 }
 
-/// A database of its own in the PostgreSQL of the tests.
-pub(crate) struct Database {
-    admin: sqlx::PgPool,
+/// A part of the PostgreSQL server's database that belongs to one test. It stays behind when the test
+/// fails, to be looked at; the server is thrown away.
+pub(crate) struct Schema {
+    server: String,
     name: String,
-    url: String,
 }
 
-impl Database {
-    /// `None` where there is no PostgreSQL.
+impl Schema {
+    /// An empty one, or `None` (said aloud) when no server is there.
     pub(crate) async fn fresh() -> Option<Self> {
         let server = Service::Postgres.url()?;
-        let admin = sqlx::PgPool::connect(&server).await.unwrap();
-        let name = format!("eml_test_{}", uuid::Uuid::now_v7().simple());
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&admin).await.unwrap();
-        let mut url = url::Url::parse(&server).unwrap();
-        url.set_path(&name);
-        Some(Self { admin, name, url: url.to_string() })
+        let schema = Self { server, name: format!("test_{}", Uuid::now_v7().simple()) };
+        schema.run(&format!("CREATE SCHEMA {}", schema.name)).await;
+        Some(schema)
     }
 
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    /// The URL under which it is the whole database, and its connections can be told from others.
+    pub(crate) fn url(&self) -> String {
+        let server = &self.server;
+        let joint = if server.contains('?') { '&' } else { '?' };
+        format!("{server}{joint}options=-csearch_path%3D{name}&application_name={name}", name = self.name)
     }
 
-    /// Another connection to the server, for a test that disturbs.
-    pub(crate) const fn admin(&self) -> &sqlx::PgPool {
-        &self.admin
+    pub(crate) async fn open(&self) -> Stores {
+        eml::store::open(&self.url()).await.unwrap()
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// A connection beside those of the store.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.unwrap()
+    }
+
+    /// Runs statements on a connection of their own.
+    pub(crate) async fn run(&self, statements: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        statements.execute(&mut self.connect().await).await.unwrap();
     }
 
     pub(crate) async fn remove(self) {
-        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        sqlx::query(sqlx::AssertSqlSafe(drop)).execute(&self.admin).await.unwrap();
+        self.run(&format!("DROP SCHEMA {} CASCADE", self.name)).await;
     }
 }
 

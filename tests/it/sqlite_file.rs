@@ -2,9 +2,9 @@
 
 use eml::domain::id::CallId;
 use eml::domain::record::EntityKind;
-use eml::store::StoreError;
 use eml::store::history::CallFilter;
 use eml::store::journal::AppendOutcome;
+use eml::store::{StoreError, migrations};
 use sqlx::{Connection, SqliteConnection};
 
 use crate::samples::{File, append, name};
@@ -117,10 +117,24 @@ async fn a_file_of_a_newer_or_another_program_is_refused() {
 
 #[tokio::test]
 async fn a_url_of_no_product_is_refused_with_the_ones_there_are() {
-    for url in ["", "postgres://db/eml", "sqlite://", "sqlite:eml.db", "sqlite://a.db?mode=ro", "memory"] {
+    for url in ["", "mysql://db/eml", "sqlite://", "sqlite:eml.db", "sqlite://a.db?mode=ro", "memory"] {
         let Err(StoreError::Refused(text)) = eml::store::open(url).await.map(drop) else {
             panic!("{url} must be refused");
         };
         assert!(text.contains("sqlite://PATH"), "{url}: {text}");
     }
+}
+
+#[tokio::test]
+async fn migrations_are_pending_until_they_are_applied_and_asking_makes_no_file() {
+    let file = File::fresh();
+    let url = format!("sqlite://{}", file.path());
+    let pending = migrations::status(&url).await.unwrap();
+    assert!(pending.len() >= 4 && pending.iter().all(|step| step.applied_at.is_none()), "{pending:?}");
+    assert!(!std::path::Path::new(&file.path()).exists());
+    let applied = migrations::up(&url).await.unwrap();
+    assert!(applied.iter().all(|step| step.applied_at.is_some_and(|at| at.millis() > 0)), "{applied:?}");
+    assert_eq!(migrations::status(&url).await.unwrap(), applied);
+    assert_eq!(migrations::status("memory:").await.unwrap(), []);
+    assert!(matches!(migrations::up("mysql://db/eml").await, Err(StoreError::Refused(_))));
 }

@@ -18,6 +18,7 @@ use super::lock;
 use crate::domain::event::{Event, is_like};
 use crate::store::bus::{Bus, Job, Subscription, WorkQueue, Worker};
 use crate::store::error::StoreError;
+use crate::store::inspection::Inspection;
 use jobs::{Jobs, MemoryWorker};
 
 /// Events that wait for the slowest subscriber; a power of two, since the channel rounds up to one.
@@ -84,8 +85,16 @@ impl Bus for MemoryBus {
         Ok(self.jobs(queue).dead(limit))
     }
 
+    fn has_listeners(&self) -> bool {
+        self.events.receiver_count() > 0
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        Ok(Inspection::embedded("memory of this process"))
     }
 }
 

@@ -22,9 +22,9 @@ pub(super) struct Facts {
     ids: HashSet<FactId>,
     streams: HashMap<EntityRef, Stream>,
     refs: HashMap<ProviderRef, EntityRef>,
+    /// How far each reader has come, by shard.
+    cursors: HashMap<String, BTreeMap<u16, u64>>,
     pub(super) calls: Calls,
-    /// How far each reader is, by shard.
-    cursors: BTreeMap<(String, u16), u64>,
 }
 
 /// The facts of one entity.
@@ -132,15 +132,16 @@ impl Journal for MemoryStore {
 
     async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
         let facts = self.facts();
-        let of_reader = facts.cursors.iter().filter(|((name, _), _)| name == reader);
-        Ok(of_reader.map(|((_, shard), position)| (*shard, *position)).collect())
+        let cursors = facts.cursors.get(reader).into_iter().flatten();
+        Ok(cursors.map(|(shard, position)| (*shard, *position)).collect())
     }
 
     async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
         let mut facts = self.facts();
+        let stored = facts.cursors.entry(reader.to_owned()).or_default();
         for (shard, position) in cursors {
-            let known = facts.cursors.entry((reader.to_owned(), *shard)).or_default();
-            *known = (*known).max(*position);
+            let cursor = stored.entry(*shard).or_default();
+            *cursor = (*cursor).max(*position);
         }
         Ok(())
     }

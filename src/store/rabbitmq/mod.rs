@@ -19,11 +19,15 @@ use async_trait::async_trait;
 
 use super::bus::{Bus, Job, Subscription, WorkQueue, Worker};
 use super::error::StoreError;
+use super::inspection::Inspection;
 use crate::domain::event::Event;
 use connection::Link;
 use message::Message;
 
 pub use topology::{DEAD_EXCHANGE, EVENTS_EXCHANGE, dead_queue, retry_queue};
+
+/// How URLs of this product start.
+pub const SCHEMES: [&str; 2] = ["amqp://", "amqps://"];
 
 /// The bus on `RabbitMQ`. It is closed for good when it is dropped.
 pub struct RabbitBus {
@@ -72,7 +76,17 @@ impl Bus for RabbitBus {
         dead::list(&*self.link.session().await?, queue, limit).await
     }
 
+    fn has_listeners(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<(), StoreError> {
         self.link.session_now()?.ping().await
+    }
+
+    async fn inspect(&self) -> Result<Inspection, StoreError> {
+        self.link.session().await?.ping().await?;
+        // The client does not hand on what the broker says of its version.
+        Ok(Inspection::embedded("RabbitMQ (AMQP 0-9-1)"))
     }
 }

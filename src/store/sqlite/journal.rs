@@ -1,13 +1,11 @@
 //! Reading facts, heads and names.
 
-use std::sync::LazyLock;
-
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows::{Bound, ManyRows, Reading, limit, signed};
-use super::{SqliteStore, append, errors};
+use super::rows::{Reading, limit, signed};
+use super::{SqliteStore, append, cursors, errors};
 use crate::domain::id::FactId;
 use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef};
@@ -29,16 +27,6 @@ const OPEN_OF: &str =
 
 const ENTITIES_AFTER: &str = "SELECT entity_kind, entity_id, seq, is_open FROM heads \
      WHERE (entity_kind, entity_id) > (?, ?) ORDER BY entity_kind, entity_id LIMIT ?";
-
-const CURSORS: &str = "SELECT shard, position FROM outbox_cursors WHERE reader = ?";
-
-static MOVE_CURSORS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::insert(
-        "INSERT INTO outbox_cursors (reader, shard, position)",
-        3,
-        "ON CONFLICT (reader, shard) DO UPDATE SET position = max(position, excluded.position)",
-    )
-});
 
 const NAMED: &str = "SELECT entity_kind, entity_id FROM provider_refs WHERE provider = ? AND reference = ?";
 
@@ -94,44 +82,30 @@ impl Journal for SqliteStore {
         shards: &[u16],
         limit: usize,
     ) -> Result<Vec<Positioned>, StoreError> {
+        // A file has one node, which owns all shards, so a choice of them is rare and needs no index.
         let (mut found, mut position) = (Vec::new(), position);
-        // One node writes the file and owns all shards, so there is hardly anything to leave out.
-        while found.len() < limit {
-            let wanted = limit - found.len();
-            let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(wanted));
+        loop {
+            let query = sqlx::query(FACTS_AFTER).bind(signed(position)).bind(self::limit(limit));
             let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
-            let mut page = rows.iter().map(fact).collect::<Result<Vec<_>, _>>()?;
-            let Some(last) = page.last() else { break };
-            position = last.position;
-            page.retain(|fact| shards.is_empty() || shards.contains(&fact.shard));
-            found.append(&mut page);
+            for row in &rows {
+                let fact = fact(row)?;
+                position = fact.position;
+                if found.len() < limit && (shards.is_empty() || shards.contains(&fact.shard)) {
+                    found.push(fact);
+                }
+            }
+            if rows.len() < limit || found.len() == limit {
+                return Ok(found);
+            }
         }
-        Ok(found)
     }
 
     async fn cursors(&self, reader: &str) -> Result<Vec<(u16, u64)>, StoreError> {
-        let query = sqlx::query(CURSORS).bind(reader);
-        let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
-        let cursor = |row: &SqliteRow| {
-            let reading = Reading { row, table: "outbox_cursors", named_by: "shard" };
-            Ok((reading.get("shard")?, reading.number("position")?))
-        };
-        rows.iter().map(cursor).collect()
+        cursors::read(&self.readers, reader).await
     }
 
     async fn move_cursors(&self, reader: &str, cursors: &[(u16, u64)]) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin().await?;
-        let bind = |query: Bound, cursor: &(u16, u64)| {
-            query.bind(reader.to_owned()).bind(i64::from(cursor.0)).bind(signed(cursor.1))
-        };
-        let cursors: Vec<_> = cursors.iter().collect();
-        match MOVE_CURSORS.execute(transaction.connection(), &cursors, bind).await {
-            Ok(()) => transaction.commit().await,
-            Err(error) => {
-                transaction.roll_back().await;
-                Err(errors::from(&error))
-            }
-        }
+        cursors::advance(&self.writer, reader, cursors).await
     }
 
     async fn last_position(&self) -> Result<u64, StoreError> {

@@ -6,25 +6,26 @@
 mod append;
 mod archive;
 mod checkpoint;
+mod cursors;
 mod errors;
 mod history;
 mod journal;
 mod records;
 mod rows;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlitePool};
 
 use super::error::StoreError;
 use checkpoint::Checkpointer;
+pub(super) use schema::{migrate, migrations};
 use writer::Writer;
 
 /// How a URL of this product starts; the path of the file follows.
@@ -48,11 +49,6 @@ const READER_CACHE_KIB: u32 = 1_024;
 const CHECKPOINT_PAGES: u32 = 8_000;
 /// Bytes that the write-ahead log keeps on the disk after a burst.
 const LOG_LIMIT: u32 = 64 * 1024 * 1024;
-
-/// The list that the migrator keeps.
-const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
-
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// All three stores in one SQLite file.
 #[derive(Clone)]
@@ -79,7 +75,7 @@ impl SqliteStore {
             .disable_statement_logging();
         let writer = pool(1).idle_timeout(None).connect_with(writing(file.clone()));
         let writer = writer.await.map_err(|error| errors::from(&error))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| errors::migration(&error))?;
+        schema::bring_up_to_date(&writer).await?;
         let readers = pool(READERS).connect_lazy_with(reading(file.clone()));
         let checkpointer = Checkpointer::new(pool(1).connect_lazy_with(moving(file)));
         Ok(Self { writer: Writer::new(writer), readers, checkpointer })
@@ -97,18 +93,6 @@ impl SqliteStore {
 #[must_use]
 pub fn exists(url: &str) -> bool {
     path_of(url).is_ok_and(|path| path.exists())
-}
-
-/// Versions of the migrations that were applied, without applying any or creating a file.
-pub(super) async fn applied(url: &str) -> Result<BTreeSet<i64>, StoreError> {
-    if !exists(url) {
-        return Ok(BTreeSet::new());
-    }
-    let file = SqliteConnectOptions::new().filename(path_of(url)?).read_only(true);
-    let mut connection = file.connect().await.map_err(|error| errors::from(&error))?;
-    let versions = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await;
-    // A file that the migrator never saw has no such table.
-    Ok(versions.unwrap_or_default().into_iter().collect())
 }
 
 /// Connections that are only closed when they are idle or broken.
