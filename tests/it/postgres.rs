@@ -5,7 +5,7 @@ use std::time::Duration;
 use eml::domain::address::Address;
 use eml::domain::id::CallId;
 use eml::domain::record::CallSummary;
-use eml::domain::time::Timestamp;
+use eml::domain::time::{Millis, Timestamp};
 use eml::store::journal::{Append, AppendOutcome, Journal as _};
 use eml::store::postgres::PostgresStore;
 use eml::store::{StoreError, history::History as _, migrations};
@@ -133,7 +133,8 @@ async fn two_nodes_that_begin_the_same_entities_never_both_succeed_nor_block() {
         let batch = |ids: &mut dyn Iterator<Item = &CallId>| -> Vec<Append> {
             ids.map(|id| Append { refs: vec![name(&id.to_string())], ..append(*id, 0, 2) }).collect()
         };
-        let (forward, backward) = (batch(&mut ids.iter()), batch(&mut ids.iter().rev()));
+        let (forward, mut backward) = (batch(&mut ids.iter()), batch(&mut ids.iter().rev()));
+        backward.iter_mut().for_each(a_month_later);
         let (one, two) = (one.clone(), two.clone());
         let one = tokio::spawn(async move { one.append(forward).await.unwrap() });
         let two = tokio::spawn(async move { two.append(backward).await.unwrap() });
@@ -152,11 +153,14 @@ async fn a_writer_that_is_behind_conflicts_and_the_rest_of_its_batch_is_stored_u
     let Some(schema) = Schema::fresh().await else { return };
     let (one, two) = tokio::join!(open(&schema), open(&schema));
     let id = CallId::fresh();
-    let write = |store: PostgresStore| async move {
+    let write = |store: PostgresStore, is_late: bool| async move {
         let (mut seq, mut stored, mut own) = (0, 0, 0);
         while stored < 25 {
-            let outcomes =
-                store.append(vec![append(CallId::fresh(), 0, 1), append(id, seq, 1)]).await.unwrap();
+            let mut next = append(id, seq, 1);
+            if is_late {
+                a_month_later(&mut next);
+            }
+            let outcomes = store.append(vec![append(CallId::fresh(), 0, 1), next]).await.unwrap();
             assert_eq!(outcomes[0], STORED);
             own += 1;
             match outcomes[1] {
@@ -169,12 +173,20 @@ async fn a_writer_that_is_behind_conflicts_and_the_rest_of_its_batch_is_stored_u
         }
         own
     };
-    let (first, second) = tokio::join!(tokio::spawn(write(one.clone())), tokio::spawn(write(two)));
+    let (first, second) =
+        tokio::join!(tokio::spawn(write(one.clone(), false)), tokio::spawn(write(two, true)));
     let facts = one.facts(id.into(), 0, 1_000).await.unwrap();
     assert_eq!(facts.iter().map(|fact| fact.seq).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
     let all = one.read_after(0, &[], 10_000).await.unwrap();
     assert_eq!(all.len(), 50 + first.unwrap() + second.unwrap());
     schema.remove().await;
+}
+
+/// Moves facts into another partition, so that only the head can tell that their number is given.
+fn a_month_later(append: &mut Append) {
+    for fact in &mut append.facts {
+        fact.at = fact.at + Millis::from_secs(31 * 86_400);
+    }
 }
 
 /// An append of one fact for each of these times.

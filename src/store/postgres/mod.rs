@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::error::StoreError;
 use crate::domain::time::Clock;
@@ -79,8 +79,9 @@ impl PostgresStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = options(url)?;
         schema::bring_up_to_date(&options).await?;
-        let pool = pool(OTHER_CONNECTIONS).connect_lazy_with(options.clone());
-        let batches = pool_untested(BATCH_CONNECTIONS).connect_lazy_with(options);
+        let pool = tested_pool().connect_lazy_with(options.clone());
+        // A batch finds out by itself, which spares it a round trip.
+        let batches = pool_of(BATCH_CONNECTIONS).test_before_acquire(false).connect_lazy_with(options);
         let partitions = Arc::new(Partitions::default());
         partitions.make_around(&pool, Clock.now()).await?;
         Ok(Self { batches, pool, partitions, fence: None })
@@ -115,17 +116,22 @@ fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(options.options(SERVER_LIMITS).disable_statement_logging())
 }
 
-/// Connections that are tested before each use, so that a restart of the server stays unnoticed.
-fn pool(connections: u32) -> PgPoolOptions {
+fn pool_of(connections: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
 }
 
-/// Connections that are not tested, which spares each batch a round trip.
-fn pool_untested(connections: u32) -> PgPoolOptions {
-    pool(connections).test_before_acquire(false)
+/// Connections that are tested before each use, so that a restart of the server stays unnoticed, and
+/// after it: one whose answer was not waited for must not keep its place until the network gives up.
+fn tested_pool() -> PgPoolOptions {
+    pool_of(OTHER_CONNECTIONS).after_release(|connection, _| {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await;
+            answer.map_err(|_| frozen())?.map(|()| true)
+        })
+    })
 }
 
 /// Waits for an answer of the server, but not for ever.
@@ -142,6 +148,10 @@ async fn written<T>(answer: impl Future<Output = Result<T, sqlx::Error>> + Send)
 async fn within_limit<T>(
     answer: impl Future<Output = Result<T, sqlx::Error>> + Send,
 ) -> Result<T, sqlx::Error> {
-    let frozen = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(frozen)?
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| frozen())?
+}
+
+/// The error of a server or a network that does not answer.
+fn frozen() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
