@@ -21,7 +21,7 @@ use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
 use crate::store::records::{RecordKind, Records, StoredRecord};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, StoreUrls, Stores};
 use crate::telemetry::Metrics;
 
 /// Name of the file with the signing key, in the data folder.
@@ -55,7 +55,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         .with_context(|| format!("data folder {} cannot be made", settings.node.data_dir.display()))?;
     let listener = listen("server.listen", &settings.server.listen).await?;
     let address = listener.local_addr()?;
-    let stores = store::open(&settings.store_url()).await.context("store.url")?;
+    let stores = open_stores(settings).await?;
     seed_activities(&*stores.records).await?;
     let metrics = Metrics::new();
     let engine = actors::start(engine_settings(settings), stores, metrics).await?;
@@ -91,6 +91,18 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// Opens every role.
+async fn open_stores(settings: &Settings) -> anyhow::Result<Stores> {
+    let store = settings.store_url();
+    let urls = StoreUrls {
+        store: &store,
+        archive: &settings.archive.url,
+        cache: &settings.cache.url,
+        bus: &settings.bus.url,
+    };
+    store::open_all(urls).await.context("store.url, archive.url, cache.url or bus.url")
 }
 
 /// Activities that every call centre starts with; without one nobody could become available.

@@ -11,6 +11,7 @@ mod nest;
 mod orphans;
 pub mod ports;
 mod queue;
+mod relay;
 mod root;
 mod shard;
 #[cfg(test)]

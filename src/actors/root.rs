@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::engine::{Engine, EngineSettings};
 use super::queue::{self, Queue, QueueMessage};
+use super::relay::{self, Destination, Relay, ToArchive, ToBus};
 use super::shard::{self, Shard, ShardMessage};
 use super::writer::{self, Inbox, Writer, WriterHandle};
 use crate::domain::directory::{Directory, Queue as QueueRecord};
@@ -39,6 +40,8 @@ pub(super) enum Post {
     Writer,
     Shard(u16),
     Queue(QueueId),
+    /// By the number of its destination.
+    Relay(usize),
 }
 
 /// The actor.
@@ -48,24 +51,32 @@ pub(super) struct Root;
 pub(super) struct Args {
     engine: Engine,
     inbox: Arc<Inbox>,
+    destinations: Vec<Arc<dyn Destination>>,
 }
 
 /// What it holds.
 pub(super) struct State {
     engine: Engine,
     inbox: Arc<Inbox>,
+    destinations: Vec<Arc<dyn Destination>>,
     posts: HashMap<ActorId, Post>,
     failures: HashMap<Post, FailureHistory>,
 }
 
-/// Starts the engine: every actor, and every open call and session from the journal.
+/// Starts the engine: every actor, and every open call and session from the journal. Facts are
+/// brought to the bus, and to the archive where that is a product of its own.
 ///
 /// # Errors
 /// When the store cannot be read or the actors do not start.
 pub async fn start(settings: EngineSettings, stores: Stores, metrics: Metrics) -> Result<Engine, StartError> {
+    let mut destinations: Vec<Arc<dyn Destination>> =
+        vec![Arc::new(ToBus { stores: stores.clone(), node: settings.node.clone() })];
+    if stores.archive_is_apart {
+        destinations.push(Arc::new(ToArchive { stores: stores.clone() }));
+    }
     let (writer, inbox) = WriterHandle::new(&settings.writer);
     let engine = Engine::new(settings, stores, writer, metrics);
-    let args = Args { engine: engine.clone(), inbox };
+    let args = Args { engine: engine.clone(), inbox, destinations };
     let (root, _) =
         ActorRuntime::spawn(None, Root, args).await.map_err(|error| StartError::Actor(error.to_string()))?;
     *engine.inner().root.write().unwrap_or_else(PoisonError::into_inner) = Some(root);
@@ -125,11 +136,15 @@ impl Actor for Root {
     type Arguments = Args;
 
     async fn pre_start(&self, me: ActorRef<RootMessage>, args: Args) -> Result<State, ActorProcessingErr> {
-        let Args { engine, inbox } = args;
-        let mut state = State { engine, inbox, posts: HashMap::new(), failures: HashMap::new() };
+        let Args { engine, inbox, destinations } = args;
+        let mut state =
+            State { engine, inbox, destinations, posts: HashMap::new(), failures: HashMap::new() };
         state.start_writer(&me).await?;
         for number in 0..SHARDS {
             state.start_shard(&me, number, false).await?;
+        }
+        for number in 0..state.destinations.len() {
+            state.start_relay(&me, number).await?;
         }
         Ok(state)
     }
@@ -150,6 +165,7 @@ impl Actor for Root {
             RootMessage::Start(Post::Writer) => state.start_writer(&me).await?,
             RootMessage::Start(Post::Shard(number)) => state.start_shard(&me, number, true).await?,
             RootMessage::Start(Post::Queue(queue_id)) => state.restart_queue(&me, queue_id).await?,
+            RootMessage::Start(Post::Relay(number)) => state.start_relay(&me, number).await?,
         }
         Ok(())
     }
@@ -185,6 +201,7 @@ impl State {
             Post::Writer => "writer",
             Post::Shard(_) => "shard",
             Post::Queue(_) => "queue",
+            Post::Relay(_) => "relay",
         });
         let delay = match self.failures.entry(post).or_default().record(&RestartPolicy::default(), now) {
             Verdict::Restart(delay) => delay,
@@ -220,6 +237,18 @@ impl State {
         if let Some(place) = shards.get_mut(usize::from(number)) {
             *place = Some(actor);
         }
+        Ok(())
+    }
+
+    async fn start_relay(
+        &mut self,
+        me: &ActorRef<RootMessage>,
+        number: usize,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(destination) = self.destinations.get(number).cloned() else { return Ok(()) };
+        let args = relay::Args { engine: self.engine.clone(), destination };
+        let (actor, _) = ActorRuntime::spawn_linked(None, Relay, args, me.get_cell()).await?;
+        self.posts.insert(actor.get_id(), Post::Relay(number));
         Ok(())
     }
 

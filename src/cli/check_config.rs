@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Failure, output};
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, without_secret};
 use crate::store;
 
 /// How to check.
@@ -105,7 +105,11 @@ pub(super) fn show(show: &Show, loaded: Result<Loaded, Failure>) -> Result<(), F
 fn plain(key: &str, value: &toml::Value) -> String {
     let is_secret = key.contains("auth_token");
     let is_set = value.as_str().is_none_or(|text| !text.is_empty());
-    if is_secret && is_set { "\"(hidden)\"".to_owned() } else { value.to_string() }
+    match value.as_str() {
+        _ if is_secret && is_set => "\"(hidden)\"".to_owned(),
+        Some(url) if key.ends_with(".url") => format!("\"{}\"", without_secret(url)),
+        Some(_) | None => value.to_string(),
+    }
 }
 
 #[cfg(test)]

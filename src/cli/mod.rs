@@ -2,9 +2,12 @@
 
 mod check_config;
 mod demo;
+mod doctor;
 mod explain;
 mod failure;
 mod loadgen;
+mod migrate;
+mod move_store;
 mod output;
 mod sample;
 mod serve;
@@ -53,6 +56,13 @@ enum Command {
     Config(check_config::Show),
     /// Follows the events of the node that uses the same store.
     Tail(tail::Arguments),
+    /// Checks each configured part: connect, version, write and read back, clock, migrations.
+    Doctor(doctor::Arguments),
+    /// Shows or applies changes of the store's tables.
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// Copies the embedded store to another one, with counts and checksums.
+    Move(move_store::Arguments),
     /// Puts load on a demo node: it plays both outer sides, carrier and agents.
     Loadgen(loadgen::Arguments),
     /// Users.
@@ -102,6 +112,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CheckConfig(arguments) => check_config::run(&arguments, load(None)).await,
         Command::Config(show) => check_config::show(&show, load(None)),
         Command::Tail(arguments) => tail::run(arguments, load(None)?.settings).await,
+        Command::Doctor(arguments) => doctor::run(arguments, load(None)?.settings).await,
+        Command::Migrate(command) => migrate::run(command, load(None)?.settings).await,
+        Command::Move(arguments) => move_store::run(arguments, load(None)?.settings).await,
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
         Command::Openapi => {

@@ -70,7 +70,7 @@ pub struct Server {
 }
 
 /// Facts and records.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
     /// The product.
@@ -84,7 +84,7 @@ pub struct Store {
 }
 
 /// A role that a product fills.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Role {
     /// The product.
@@ -199,6 +199,34 @@ pub struct Provider {
     pub music_url: String,
     /// Where a loopback carrier listens.
     pub listen: String,
+}
+
+/// Shows everything but the password in the URL.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("url", &without_secret(&self.url))
+            .field("flush_rows", &self.flush_rows)
+            .field("flush_after_ms", &self.flush_after_ms)
+            .field("queue_rows", &self.queue_rows)
+            .finish()
+    }
+}
+
+/// Shows everything but the password in the URL.
+impl fmt::Debug for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Role").field("url", &without_secret(&self.url)).finish()
+    }
+}
+
+/// A URL as it may be shown: without the password in it.
+#[must_use]
+pub fn without_secret(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((user, place)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let user = user.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{place}")
 }
 
 /// Shows everything but the secrets.

@@ -27,14 +27,20 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     faults.check(settings.node.roles != ["all"], "node.roles", "must be [\"all\"]");
     faults.check(settings.cluster.enabled, "cluster.enabled", "must be false: this version runs on one node");
     let store = &settings.store;
-    let known =
-        store.url.is_empty() || store.url.starts_with("sqlite://") || store.url.starts_with("memory:");
-    faults.check(!known, "store.url", "must begin with sqlite:// or be memory:");
+    let begins = |url: &str, starts: &[&str]| starts.iter().any(|start| url.starts_with(start));
+    let known = store.url.is_empty()
+        || store.url == "memory:"
+        || begins(&store.url, &["sqlite://", "postgres://", "postgresql://"]);
+    faults.check(!known, "store.url", "must begin with sqlite:// or postgres://, or be memory:");
     faults.check(store.flush_rows == 0, "store.flush_rows", "must be at least 1");
     faults.check(store.queue_rows == 0, "store.queue_rows", "must be at least 1");
-    faults.check(settings.archive.url != "store:", "archive.url", "must be store:");
-    faults.check(settings.cache.url != "memory:", "cache.url", "must be memory:");
-    faults.check(settings.bus.url != "memory:", "bus.url", "must be memory:");
+    let (archive, cache, bus) = (&settings.archive.url, &settings.cache.url, &settings.bus.url);
+    let known = archive == "store:" || begins(archive, &["mongodb://", "mongodb+srv://"]);
+    faults.check(!known, "archive.url", "must begin with mongodb:// or be store:");
+    let known = cache == "memory:" || begins(cache, &["redis://", "rediss://"]);
+    faults.check(!known, "cache.url", "must begin with redis:// or be memory:");
+    let known = bus == "memory:" || begins(bus, &["amqp://", "amqps://"]);
+    faults.check(!known, "bus.url", "must begin with amqp:// or be memory:");
     faults.check(!(4..=15).contains(&settings.auth.bcrypt_cost), "auth.bcrypt_cost", "must be 4 to 15");
     faults.spans(settings);
     faults.check(settings.websocket.send_queue == 0, "websocket.send_queue", "must be at least 1");

@@ -94,15 +94,6 @@ fn unknown_product() -> StoreError {
     StoreError::Refused("store URL must be `postgres://…`, `sqlite://PATH` or `memory:`".to_owned())
 }
 
-/// A URL as it may be shown: without the password in it.
-#[must_use]
-pub fn without_secret(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((user, place)) = rest.rsplit_once('@') else { return url.to_owned() };
-    let user = user.split(':').next().unwrap_or_default();
-    format!("{scheme}://{user}@{place}")
-}
-
 /// Opens the stores behind a URL: `postgres://…` for a database, `sqlite://PATH` for a file that is
 /// created when missing, or `memory:` for a store that ends with the process.
 ///

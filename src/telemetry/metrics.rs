@@ -100,6 +100,9 @@ struct Families {
     batch_facts: Histogram,
     commit_seconds: Histogram,
     journal_pending: Gauge,
+    relayed: Family<Labels, Counter>,
+    relay_failures: Family<Labels, Counter>,
+    relay_lag: Family<Labels, Histogram>,
     restarts: Family<Labels, Counter>,
     quarantined: Family<Labels, Gauge>,
     actors: Family<Labels, Gauge>,
@@ -159,6 +162,9 @@ impl Metrics {
             batch_facts: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             commit_seconds: latency(),
             journal_pending: Gauge::default(),
+            relayed: Family::default(),
+            relay_failures: Family::default(),
+            relay_lag: Family::new_with_constructor(latency),
             restarts: Family::default(),
             quarantined: Family::default(),
             actors: Family::default(),
@@ -299,6 +305,18 @@ impl Metrics {
         self.0.commit_seconds.observe(took.as_secs_f64());
     }
 
+    /// Facts were brought to a destination; `lag` is the age of the oldest of them.
+    pub fn relayed(&self, destination: &str, facts: usize, lag: Millis) {
+        let labels = vec![("destination", destination.to_owned())];
+        self.0.relayed.get_or_create(&labels).inc_by(facts as u64);
+        self.0.relay_lag.get_or_create(&labels).observe(seconds(lag));
+    }
+
+    /// Facts could not be brought to a destination; they will be tried again.
+    pub fn relay_failed(&self, destination: &str) {
+        self.0.relay_failures.get_or_create(&vec![("destination", destination.to_owned())]).inc();
+    }
+
     /// Appends that wait for their commit.
     pub fn journal_pending(&self, appends: usize) {
         self.0.journal_pending.set(i64::try_from(appends).unwrap_or(i64::MAX));
@@ -416,6 +434,10 @@ impl Families {
             self.commit_seconds.clone(),
         );
         engine.register("journal_pending", "Appends that wait for a commit", self.journal_pending.clone());
+        engine.register("relay_facts", "Facts brought to a destination", self.relayed.clone());
+        engine.register("relay_failures", "Deliveries to be tried again", self.relay_failures.clone());
+        let lag = self.relay_lag.clone();
+        engine.register_with_unit("relay_lag", "Age of the oldest fact of a delivery", Unit::Seconds, lag);
         engine.register("actor_restarts", "Actors started again after a failure", self.restarts.clone());
         engine.register("actor_quarantined", "Actors put aside", self.quarantined.clone());
         engine.register("actors", "Actors in memory", self.actors.clone());
