@@ -15,7 +15,7 @@ use super::sample::NUMBERS;
 use super::simulated::{Behaviour, Seen, SimulatedAgent};
 use super::{Failure, Sample, serve, span};
 use crate::app::{self, Node};
-use crate::config::{Provider, Settings};
+use crate::config::{Provider, Settings, without_secret};
 use crate::domain::directory::Role;
 use crate::domain::time::Millis;
 use crate::edge::auth::{Caller, Use};
@@ -131,7 +131,7 @@ impl Demo {
     fn greet(&self, settings: &Settings) {
         let Sample { api, login, password, .. } = &self.sample;
         println!("EML {} demo, data in {}", env!("CARGO_PKG_VERSION"), settings.node.data_dir.display());
-        println!("  store       {}", settings.store_url());
+        println!("  store       {}", without_secret(&settings.store_url()));
         println!("  API         {api}/docs");
         println!("  WebSocket   {}/ws", api.replacen("http", "ws", 1));
         if let Some(address) = self.node.telemetry_address {

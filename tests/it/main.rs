@@ -13,6 +13,7 @@ mod archive_contract;
 mod bus_contract;
 mod cache_contract;
 mod corpus;
+mod faults;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;

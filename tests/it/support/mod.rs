@@ -2,6 +2,7 @@
 
 mod desk;
 mod house;
+pub(crate) mod servers;
 pub(crate) mod services;
 mod twilio;
 
