@@ -181,6 +181,8 @@ async fn a_deleted_queue_is_made_again_and_a_job_never_gets_lost_unnoticed() {
     assert_eq!(found, BTreeSet::from(["job_1".to_owned(), "job_2".to_owned()]));
     // A worker whose queue is taken away goes on with the new one.
     delete(&url, std::slice::from_ref(&queue)).await;
+    // The broker tells it so a moment later; who makes the queue again before that keeps it waiting.
+    sleep(Duration::from_millis(500)).await;
     let waiting = tokio::spawn(async move { next_job(&mut worker).await.job().clone() });
     while site.bus.enqueue(&queue, &jobs(1)).await.is_err() {}
     assert_eq!(waiting.await.unwrap(), jobs(1)[0]);

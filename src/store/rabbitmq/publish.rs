@@ -17,7 +17,7 @@ use crate::store::error::StoreError;
 const PART: usize = 256;
 
 /// Publishes messages in order; returns when the broker has taken all of them to its keeping.
-pub(super) async fn all(session: &Session, messages: Vec<Message>) -> Result<(), StoreError> {
+pub(super) async fn all(session: &Session, messages: &[Message]) -> Result<(), StoreError> {
     if messages.is_empty() {
         return Ok(());
     }
@@ -28,26 +28,25 @@ pub(super) async fn all(session: &Session, messages: Vec<Message>) -> Result<(),
     for part in messages.chunks(PART) {
         confirmations.extend(send(lane.channel(), part).await?);
     }
-    let mut is_complete = true;
     for confirmation in confirmations {
-        is_complete &= match commit(confirmation).await? {
-            Confirmation::Ack(returned) => returned.is_none(),
-            Confirmation::Nack(_) | Confirmation::NotRequested => false,
-        };
-    }
-    if !is_complete {
-        return Err(StoreError::InDoubt("broker did not take all messages".to_owned()));
+        match commit(confirmation).await? {
+            Confirmation::Ack(None) => {}
+            Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested => {
+                return Err(StoreError::InDoubt("broker did not take all messages".to_owned()));
+            }
+        }
     }
     lane.give_back();
     Ok(())
 }
 
 /// The same into a queue that should be there; when it is not, the next try declares it again.
-pub(super) async fn to_queue(
+pub(super) async fn jobs(
     session: &Session,
     queue: &WorkQueue,
-    messages: Vec<Message>,
+    messages: &[Message],
 ) -> Result<(), StoreError> {
+    session.ensure(queue).await?;
     let published = all(session, messages).await;
     if published.is_err() {
         session.forget(queue);
