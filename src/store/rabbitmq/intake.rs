@@ -39,7 +39,6 @@ pub(super) struct Intake {
 }
 
 /// A consumer while it lasts.
-#[derive(Clone)]
 pub(super) struct Open {
     pub(super) session: Arc<Session>,
     pub(super) channel: Channel,
