@@ -208,7 +208,7 @@ async fn an_event_published_twice_arrives_twice_with_its_id(site: Site) {
     let mut events = site.subscribe("*").await;
     let sent = site.event("call.held", 1);
     site.bus.publish(&[sent.clone(), sent.clone()]).await.unwrap();
-    site.bus.publish(&[sent.clone()]).await.unwrap();
+    site.bus.publish(std::slice::from_ref(&sent)).await.unwrap();
     for _ in 0..3 {
         assert_eq!(next_event(&mut events).await.id, sent.id);
     }

@@ -39,7 +39,6 @@ pub(super) struct Intake {
 }
 
 /// A consumer while it lasts.
-#[derive(Clone)]
 pub(super) struct Open {
     pub(super) session: Arc<Session>,
     pub(super) channel: Channel,
@@ -96,7 +95,7 @@ impl Intake {
         let received = tokio::select! {
             biased;
             received = open.consumer.next() => received,
-            () = open.session.lost() => None,
+            () = open.session.lost() => return None,
         };
         match received {
             Some(Ok(delivery)) => Some(delivery),
@@ -104,7 +103,10 @@ impl Intake {
                 debug!(%error, "a consumer has ended");
                 None
             }
-            None => None,
+            None => {
+                warn!("the broker has ended a consumer, since its queue is gone");
+                None
+            }
         }
     }
 }

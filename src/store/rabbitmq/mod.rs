@@ -54,7 +54,7 @@ impl RabbitBus {
 impl Bus for RabbitBus {
     async fn publish(&self, events: &[Event]) -> Result<(), StoreError> {
         let messages = events.iter().map(Message::event).collect::<Result<Vec<_>, _>>()?;
-        publish::all(&*self.link.session().await?, messages).await
+        publish::all(&*self.link.session().await?, &messages).await
     }
 
     async fn subscribe(&self, pattern: &str) -> Result<Box<dyn Subscription>, StoreError> {
@@ -63,9 +63,7 @@ impl Bus for RabbitBus {
 
     async fn enqueue(&self, queue: &WorkQueue, jobs: &[Job]) -> Result<(), StoreError> {
         let messages = jobs.iter().map(|job| Message::job(queue, job)).collect::<Result<Vec<_>, _>>()?;
-        let session = self.link.session().await?;
-        session.ensure(queue).await?;
-        publish::to_queue(&session, queue, messages).await
+        publish::jobs(&*self.link.session().await?, queue, &messages).await
     }
 
     async fn work(&self, queue: &WorkQueue, prefetch: u16) -> Result<Box<dyn Worker>, StoreError> {

@@ -62,14 +62,15 @@ impl Session {
         let closed = |_| StoreError::Unavailable("bus is closed".to_owned());
         let permit = self.lanes.acquire().await.map_err(closed)?;
         let idle = locked(&self.idle).pop().filter(|channel| channel.status().connected());
-        let channel = if let Some(channel) = idle {
-            channel
-        } else {
-            let channel = self.channel().await?;
-            step(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-            channel
-        };
+        let channel = if let Some(channel) = idle { channel } else { self.confirming().await? };
         Ok(Lane { channel, session: self, _permit: permit })
+    }
+
+    /// A channel on which the broker confirms what is published.
+    async fn confirming(&self) -> Result<Channel, StoreError> {
+        let channel = self.channel().await?;
+        step(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(channel)
     }
 
     /// Makes sure that a queue is there, with all that belongs to it.

@@ -104,8 +104,7 @@ impl Delivery for RabbitDelivery {
             return Err(lost());
         }
         if let Some(message) = self.next_place(verdict)? {
-            self.session.ensure(&self.queue).await?;
-            publish::to_queue(&self.session, &self.queue, vec![message]).await?;
+            publish::jobs(&self.session, &self.queue, &[message]).await?;
         }
         let acker = self.acker.take().ok_or_else(lost)?;
         if step(acker.ack(BasicAckOptions::default())).await? { Ok(()) } else { Err(lost()) }

@@ -60,8 +60,7 @@ impl Broker {
         let place = |name: &str| self.path().join(name);
         let log = std::fs::File::create(place("out")).unwrap();
         let listen = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +S 2:2";
-        // Not waited for here: it is stopped by the process id that it writes.
-        Command::new("setsid")
+        let mut server = Command::new("setsid")
             .arg("rabbitmq-server")
             .env("RABBITMQ_NODENAME", format!("eml{}@localhost", self.port))
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
@@ -77,6 +76,8 @@ impl Broker {
             .stderr(log)
             .spawn()
             .unwrap();
+        // It is stopped by the process id that it writes.
+        std::thread::spawn(move || server.wait());
         let begin = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let said = || std::fs::read_to_string(place("out")).unwrap_or_default();
