@@ -8,6 +8,15 @@ check:
 test *args:
     ./scripts/test {{ args }}
 
+# The servers of the production stores, on free ports; their addresses are in target/services/env.
+services-up:
+    ./scripts/services install
+    ./scripts/services up target/services
+
+# Ends them; their data stays.
+services-down:
+    ./scripts/services down target/services
+
 fmt:
     cargo fmt
 
