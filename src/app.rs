@@ -216,8 +216,8 @@ fn edge_state(
     EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
-        tickets: Arc::new(Tickets::default()),
-        throttle: Arc::new(Throttle::default()),
+        tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
+        throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
         webhooks: Arc::new(webhooks),
         settings: Arc::new(edge_settings(settings)),
         set_up: Arc::default(),

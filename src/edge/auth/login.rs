@@ -1,9 +1,9 @@
 //! Signing in with login and password.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::Extension;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -17,15 +17,14 @@ use super::super::users::UserView;
 use super::Caller;
 use super::keys::Use;
 use crate::domain::directory::User;
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Millis;
+use crate::store::cache::Cache;
 use crate::store::records::RecordKind;
 
 /// bcrypt runs at a time: checking passwords never takes more than one core from calls.
 static BCRYPT: Semaphore = Semaphore::const_new(1);
 /// The span in which tries are counted.
 const WINDOW: Millis = Millis::from_secs(60);
-/// Logins and addresses that are counted at a time.
-const MOST: usize = 20_000;
 
 /// What somebody signs in with.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,25 +59,27 @@ pub struct SignedIn {
     user: UserView,
 }
 
-/// Counts tries per login and address.
-#[derive(Default)]
+/// Counts tries per login and address, in the cache: all nodes that share it count together.
 pub struct Throttle {
-    tries: Mutex<HashMap<(String, IpAddr), (Timestamp, u32)>>,
+    cache: Arc<dyn Cache>,
 }
 
 impl Throttle {
+    /// Counters in a cache.
+    #[must_use]
+    pub fn new(cache: Arc<dyn Cache>) -> Self {
+        Self { cache }
+    }
+
     /// Counts one try; answers whether it is still allowed.
-    pub fn allows(&self, login: &str, ip: IpAddr, most: u32, now: Timestamp) -> bool {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if tries.len() >= MOST {
-            tries.retain(|_, (since, _)| now.since(*since) < WINDOW);
-        }
-        let (since, count) = tries.entry((login.to_owned(), ip)).or_insert((now, 0));
-        if now.since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= most
+    ///
+    /// # Errors
+    /// When the cache does not answer.
+    pub async fn allows(&self, login: &str, ip: IpAddr, most: u32) -> Result<bool, ApiError> {
+        // Logins may hold anything, and should not be read in a cache.
+        let who = hex::encode(digest(&SHA256, format!("{ip} {login}").as_bytes()));
+        let counted = self.cache.count(&format!("tries:{who}"), WINDOW).await?;
+        Ok(counted.count <= u64::from(most))
     }
 }
 
@@ -134,8 +135,7 @@ async fn sign_in(
     Json(Credentials { login, password }): Json<Credentials>,
 ) -> Result<axum::Json<SignedIn>, ApiError> {
     let login = login.trim().to_lowercase();
-    let now = state.engine.clock().now();
-    if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute, now) {
+    if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute).await? {
         return Err(ApiError::new(Code::TooManyTries));
     }
     let stored = state.engine.stores().records.by_key(RecordKind::User, &login).await?;
@@ -188,20 +188,22 @@ pub async fn refresh(
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
+    use crate::store::memory::MemoryCache;
 
-    #[test]
-    fn tries_are_counted_per_login_and_address_and_minute() {
-        let throttle = Throttle::default();
-        let (here, there) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
-        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-        assert!(throttle.allows("ann", here, 2, at(0)));
-        assert!(throttle.allows("ann", here, 2, at(1)));
-        assert!(!throttle.allows("ann", here, 2, at(2)));
-        assert!(throttle.allows("ben", here, 2, at(2)));
-        assert!(throttle.allows("ann", there, 2, at(2)), "a stranger elsewhere locks nobody out");
-        assert!(throttle.allows("ann", here, 2, at(60)));
+    #[tokio::test]
+    async fn tries_are_counted_per_login_and_address() {
+        let throttle = Throttle::new(Arc::new(MemoryCache::default()));
+        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        for (login, ip, want) in [
+            ("ann", here, true),
+            ("ann", here, true),
+            ("ann", here, false),
+            ("ben", here, true),
+            // A stranger elsewhere locks nobody out.
+            ("ann", there, true),
+        ] {
+            assert_eq!(throttle.allows(login, ip, 2).await.unwrap(), want, "{login} {ip}");
+        }
     }
 }

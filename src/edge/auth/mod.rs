@@ -9,6 +9,8 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
+use serde::{Deserialize, Serialize};
+
 pub use keys::{Authority, KeyError, Use};
 pub use login::{Throttle, hash_password, login, refresh};
 pub use permission::{Access, Permission, ROUTES, access, may};
@@ -23,7 +25,7 @@ use crate::domain::directory::Role;
 use crate::domain::id::{AgentId, UserId};
 
 /// Whoever sent a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The user.
     pub user_id: UserId,

@@ -1,8 +1,8 @@
 //! Tickets: what a browser sends instead of a header when it opens a socket. One use, 30 seconds.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -11,41 +11,49 @@ use utoipa::ToSchema;
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
 use super::Caller;
-use crate::domain::time::{Clock, Millis, Timestamp};
+use crate::domain::time::Millis;
+use crate::store::cache::Cache;
 
 /// How long a ticket is good.
 const LIFE: Millis = Millis::from_secs(30);
-/// Tickets that may be open at a time.
-const MOST: usize = 20_000;
 
-/// Open tickets.
-#[derive(Default)]
+/// Open tickets, in the cache: any node that shares it redeems them.
 pub struct Tickets {
-    open: Mutex<HashMap<String, (Caller, Timestamp)>>,
+    cache: Arc<dyn Cache>,
 }
 
 impl Tickets {
-    /// A ticket for a caller; `None` when too many are open.
+    /// Tickets in a cache.
     #[must_use]
-    pub fn issue(&self, caller: Caller, now: Timestamp) -> Option<String> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= MOST {
-            open.retain(|_, (_, until)| *until > now);
-        }
-        if open.len() >= MOST {
-            return None;
-        }
+    pub fn new(cache: Arc<dyn Cache>) -> Self {
+        Self { cache }
+    }
+
+    /// A ticket for a caller.
+    ///
+    /// # Errors
+    /// When the cache does not take it.
+    pub async fn issue(&self, caller: Caller) -> Result<String, ApiError> {
         let ticket = hex::encode(rand::random::<[u8; 24]>());
-        open.insert(ticket.clone(), (caller, now + LIFE));
-        Some(ticket)
+        let caller = serde_json::to_string(&caller).map_err(|_| ApiError::new(Code::Internal))?;
+        self.cache.put(&key(&ticket), &caller, LIFE).await?;
+        Ok(ticket)
     }
 
     /// The caller behind a ticket; it works once.
-    #[must_use]
-    pub fn redeem(&self, ticket: &str) -> Option<Caller> {
-        let (caller, until) = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(ticket)?;
-        (until > Clock.now()).then_some(caller)
+    ///
+    /// # Errors
+    /// When there is no such ticket, or the cache does not answer.
+    pub async fn redeem(&self, ticket: &str) -> Result<Caller, ApiError> {
+        let caller = self.cache.take(&key(ticket)).await?;
+        let caller = caller.and_then(|caller| serde_json::from_str(&caller).ok());
+        caller.ok_or_else(|| ApiError::new(Code::BadTicket))
     }
+}
+
+/// What a ticket is kept under: whoever reads the cache learns no ticket.
+fn key(ticket: &str) -> String {
+    format!("ticket:{}", hex::encode(digest(&SHA256, ticket.as_bytes())))
 }
 
 /// A ticket for `GET /ws?ticket=`.
@@ -60,11 +68,10 @@ pub struct Ticket {
 /// Gives out a ticket for opening a socket from a browser.
 ///
 /// # Errors
-/// When too many tickets are open.
+/// When the cache does not take it.
 #[utoipa::path(post, path = "/ws/ticket", tag = "auth", responses((status = 200, body = Ticket)))]
 pub async fn issue(State(state): State<EdgeState>, caller: Caller) -> Result<Json<Ticket>, ApiError> {
-    let ticket =
-        state.tickets.issue(caller, state.engine.clock().now()).ok_or(ApiError::new(Code::Overloaded))?;
+    let ticket = state.tickets.issue(caller).await?;
     Ok(Json(Ticket { ticket, expires_in: LIFE.0 / 1000 }))
 }
 
@@ -73,16 +80,16 @@ mod tests {
     use super::*;
     use crate::domain::directory::Role;
     use crate::domain::id::UserId;
+    use crate::store::memory::MemoryCache;
 
-    #[test]
-    fn a_ticket_works_once_and_not_for_long() {
+    #[tokio::test]
+    async fn a_ticket_works_once() {
         let caller = Caller { user_id: UserId::fresh(), role: Role::Admin, agent_id: None };
-        let tickets = Tickets::default();
-        let now = Clock.now();
-        let ticket = tickets.issue(caller, now).unwrap();
-        assert_eq!(tickets.redeem(&ticket), Some(caller));
-        assert_eq!(tickets.redeem(&ticket), None);
-        let old = tickets.issue(caller, now - LIFE - Millis(1)).unwrap();
-        assert_eq!(tickets.redeem(&old), None);
+        let tickets = Tickets::new(Arc::new(MemoryCache::default()));
+        let ticket = tickets.issue(caller).await.unwrap();
+        assert_eq!(tickets.redeem(&ticket).await.unwrap(), caller);
+        for gone in [ticket.as_str(), "", "0"] {
+            assert_eq!(tickets.redeem(gone).await.unwrap_err().code(), Code::BadTicket);
+        }
     }
 }
