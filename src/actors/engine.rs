@@ -268,23 +268,28 @@ impl Engine {
     ) -> Result<CallReply, AskError<CallRefusal>> {
         let answer = self.call(call_id, CallCommand::Carrier(Box::new(news.clone()))).await;
         if matches!(answer, Err(AskError::Refused(CallRefusal::Unknown))) {
-            self.keep_orphan(provider, news, names);
+            self.keep_orphan(provider, news, names).await.map_err(AskError::Store)?;
         }
         answer
     }
 
-    /// Keeps news that no known call belongs to.
-    pub fn keep_orphan(&self, provider: &str, news: CarrierNews, names: &[Box<str>]) {
+    /// Keeps news that no known call belongs to. It is acknowledged like any other, so it must be
+    /// durable like any other.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn keep_orphan(
+        &self,
+        provider: &str,
+        news: CarrierNews,
+        names: &[Box<str>],
+    ) -> Result<(), StoreError> {
         let now = self.clock().now();
         self.0.metrics.webhook_orphaned(provider);
-        let (stores, provider, name) = (self.0.stores.clone(), provider.to_owned(), news.raw.name.clone());
-        let fields = news.raw.fields.get().to_owned();
-        self.0.orphans.keep(&provider, news, names, now);
-        self.0.tracker.spawn(async move {
-            if let Err(error) = stores.records.keep_orphan(&provider, &name, &fields, now).await {
-                tracing::warn!(%error, "news without a call was not kept");
-            }
-        });
+        let fields = news.raw.fields.get();
+        self.0.stores.records.keep_orphan(provider, &news.raw.name, fields, now).await?;
+        self.0.orphans.keep(provider, news, names, now);
+        Ok(())
     }
 
     /// Tells a call what came before it was known.

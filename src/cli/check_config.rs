@@ -107,7 +107,7 @@ fn plain(key: &str, value: &toml::Value) -> String {
     let is_set = value.as_str().is_none_or(|text| !text.is_empty());
     match value.as_str() {
         _ if is_secret && is_set => "\"(hidden)\"".to_owned(),
-        Some(url) if key.ends_with(".url") => format!("\"{}\"", without_secret(url)),
+        Some(url) if key.rsplit('.').next() == Some("url") => format!("\"{}\"", without_secret(url)),
         Some(_) | None => value.to_string(),
     }
 }

@@ -53,10 +53,10 @@ pub(super) async fn run(arguments: Arguments, settings: Settings) -> Result<(), 
     let mut failed = 0;
     let findings = [
         data_folder(&settings),
-        examine("store", "store.url", &settings.store_url(), examine_store(&settings)).await,
-        examine("archive", "archive.url", &settings.archive.url, examine_archive(&settings)).await,
-        examine("cache", "cache.url", &settings.cache.url, examine_cache(&settings)).await,
-        examine("bus", "bus.url", &settings.bus.url, examine_bus(&settings)).await,
+        examine("store", "store.url", &settings.store_url(), Box::pin(examine_store(&settings))).await,
+        examine("archive", "archive.url", &settings.archive.url, Box::pin(examine_archive(&settings))).await,
+        examine("cache", "cache.url", &settings.cache.url, Box::pin(examine_cache(&settings))).await,
+        examine("bus", "bus.url", &settings.bus.url, Box::pin(examine_bus(&settings))).await,
     ];
     for finding in findings {
         failed += usize::from(finding.status == Status::Failed);

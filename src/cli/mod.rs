@@ -112,7 +112,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CheckConfig(arguments) => check_config::run(&arguments, load(None)).await,
         Command::Config(show) => check_config::show(&show, load(None)),
         Command::Tail(arguments) => tail::run(arguments, load(None)?.settings).await,
-        Command::Doctor(arguments) => doctor::run(arguments, load(None)?.settings).await,
+        Command::Doctor(arguments) => Box::pin(doctor::run(arguments, load(None)?.settings)).await,
         Command::Migrate(command) => migrate::run(command, load(None)?.settings).await,
         Command::Move(arguments) => move_store::run(arguments, load(None)?.settings).await,
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,

@@ -231,7 +231,9 @@ impl<'a> Mover<'a> {
                 let mut seq = 0;
                 loop {
                     let facts = copy.facts(entity, seq, PAGE).await?;
-                    facts.iter().for_each(|fact| reckoning.take(fact));
+                    for fact in &facts {
+                        reckoning.take(fact);
+                    }
                     let Some(last) = facts.last() else { break };
                     seq = last.seq;
                 }

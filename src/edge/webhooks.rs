@@ -163,10 +163,10 @@ impl Delivery<'_> {
                     answer => self.answer(id, answer),
                 }
             }
-            Ok(None) => {
-                engine.keep_orphan(self.provider, news, &names);
-                (self.acknowledge(), WebhookResult::Accepted)
-            }
+            Ok(None) => match engine.keep_orphan(self.provider, news, &names).await {
+                Ok(()) => (self.acknowledge(), WebhookResult::Accepted),
+                Err(error) => self.cannot(&error.into()),
+            },
         }
     }
 

@@ -267,7 +267,7 @@ async fn check(stores: &Stores, seen: &Seen, told: &Arc<Mutex<HashSet<String>>>)
         let lowest = last.values().min().copied().unwrap();
         facts.iter().filter(|(_, _, position)| *position <= lowest).collect()
     };
-    let told = told.lock().unwrap();
+    let told = told.lock().unwrap().clone();
     let missing = relayed.iter().filter(|(id, _, _)| !told.contains(&id.to_string())).count();
     assert_eq!(missing, 0, "of {} facts the bus has seen all", relayed.len());
     let mut by_entity: HashMap<_, Vec<FactId>> = HashMap::new();

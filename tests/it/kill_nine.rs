@@ -61,7 +61,8 @@ async fn post_calls(
         // Some calls stay open, so that a kill meets calls in every state.
         let is_whole = n % 3 != 0;
         let answers = post_one_call(&http, &base, &token, &sid, is_whole).await;
-        let is_gone = answers.len() < if is_whole { 3 } else { 1 };
+        let was_refused = answers.last().is_some_and(|(_, status)| !status.is_success());
+        let is_gone = !was_refused && answers.len() < if is_whole { 3 } else { 1 };
         for (sequence, status) in answers {
             if status.is_success() {
                 acknowledged.lock().unwrap().push((sid.clone(), sequence.to_owned()));
@@ -96,7 +97,13 @@ pub(crate) async fn post_one_call(
         let url = format!("{base}/webhooks/loopback/{path}");
         let signed = signature::sign(token, &url, &fields);
         match http.post(&url).header("x-twilio-signature", signed).form(&fields).send().await {
-            Ok(answer) => answers.push((sequence, answer.status())),
+            Ok(answer) => {
+                answers.push((sequence, answer.status()));
+                // What follows would be of a call that nobody knows.
+                if !answer.status().is_success() {
+                    break;
+                }
+            }
             Err(_) => break,
         }
     }

@@ -83,7 +83,7 @@ pub(in crate::store) trait Shelf: Journal + History {
 /// A store as its own archive.
 pub(in crate::store) struct SameStore<S>(pub(in crate::store) S);
 
-fn item(kind: &str, id: impl ToString, subject: impl ToString, at: Timestamp) -> Item {
+fn item(kind: &str, id: &dyn ToString, subject: &dyn ToString, at: Timestamp) -> Item {
     Item {
         kind: kind.to_owned(),
         id: id.to_string(),
@@ -146,7 +146,7 @@ impl<S: Shelf> SameStore<S> {
                 place: i64::try_from(fact.seq).unwrap_or(i64::MAX),
                 name: fact.kind.to_string(),
                 body: fact.body.get().to_owned(),
-                ..item(FACT, fact.id, fact.entity, fact.at)
+                ..item(FACT, &fact.id, &fact.entity, fact.at)
             })
             .collect())
     }
@@ -156,7 +156,7 @@ impl<S: Shelf> SameStore<S> {
         let mut missing = BTreeMap::new();
         for call in calls {
             if self.0.call(call.id).await?.is_none() {
-                let on_shelf = Item { body: write(call)?, ..item(CALL, call.id, "", call.started_at) };
+                let on_shelf = Item { body: write(call)?, ..item(CALL, &call.id, &"", call.started_at) };
                 // The last of a batch stands.
                 missing.insert(call.id, on_shelf);
             }
@@ -193,7 +193,7 @@ impl<S: Shelf> Archive for SameStore<S> {
         for payload in &batch.payloads {
             kept.push(Item {
                 body: write(payload)?,
-                ..item(PAYLOAD, payload.fact_id, payload.call_id, payload.at)
+                ..item(PAYLOAD, &payload.fact_id, &payload.call_id, payload.at)
             });
         }
         self.0.put(&kept, false).await?;
@@ -263,7 +263,7 @@ impl<S: Shelf> Archive for SameStore<S> {
             let subject = subject_of(&interval.scope, interval.length);
             let id = format!("{subject}/{}", interval.starts_at.millis());
             let body = write(interval)?;
-            items.insert(id.clone(), Item { body, ..item(INTERVAL, id, subject, interval.starts_at) });
+            items.insert(id.clone(), Item { body, ..item(INTERVAL, &id, &subject, interval.starts_at) });
         }
         self.0.put(&items.into_values().collect::<Vec<_>>(), true).await
     }

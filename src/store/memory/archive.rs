@@ -11,13 +11,13 @@ use crate::store::error::StoreError;
 #[async_trait]
 impl Shelf for MemoryStore {
     async fn put(&self, items: &[Item], replace: bool) -> Result<(), StoreError> {
-        let mut shelf = self.items();
+        let mut kept = self.items();
         for item in items {
             let name = (item.kind.clone(), item.id.clone());
             if replace {
-                shelf.insert(name, item.clone());
+                kept.insert(name, item.clone());
             } else {
-                shelf.entry(name).or_insert_with(|| item.clone());
+                kept.entry(name).or_insert_with(|| item.clone());
             }
         }
         Ok(())
@@ -34,9 +34,9 @@ impl Shelf for MemoryStore {
         from: i64,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        let shelf = self.items();
+        let kept = self.items();
         let about = |item: &&Item| item.kind == kind && item.subject == subject && item.place >= from;
-        let mut found: Vec<_> = shelf.values().filter(about).cloned().collect();
+        let mut found: Vec<_> = kept.values().filter(about).cloned().collect();
         found.sort_by(|one, other| (one.place, &one.id).cmp(&(other.place, &other.id)));
         found.truncate(limit);
         Ok(found)
@@ -49,8 +49,8 @@ impl Shelf for MemoryStore {
         ascending: bool,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        let shelf = self.items();
-        let mut found: Vec<_> = shelf.values().filter(|item| item.kind == kind).cloned().collect();
+        let kept = self.items();
+        let mut found: Vec<_> = kept.values().filter(|item| item.kind == kind).cloned().collect();
         found.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
         if !ascending {
             found.reverse();

@@ -13,8 +13,8 @@ pub(super) fn document(call: &CallSummary) -> Result<Document, StoreError> {
     let summary = serde_json::to_string(call)
         .map_err(|error| StoreError::Refused(format!("summary of {}: {error}", call.id)))?;
     let word = |value: serde_json::Value| Bson::from(value.as_str().map(ToOwned::to_owned));
-    let outcome = serde_json::to_value(call.outcome).map(word).unwrap_or(Bson::Null);
-    let exit_reason = serde_json::to_value(call.exit_reason).map(word).unwrap_or(Bson::Null);
+    let outcome = serde_json::to_value(call.outcome).map_or(Bson::Null, word);
+    let exit_reason = serde_json::to_value(call.exit_reason).map_or(Bson::Null, word);
     Ok(doc! {
         "_id": call.id.to_string(),
         "started_at": date(call.started_at),

@@ -11,6 +11,7 @@ use crate::store::error::StoreError;
 const FINAL: [i32; 10] = [2, 9, 13, 14, 18, 26, 59, 85, 86, 121];
 
 /// Translates an error.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the driver's list of errors is open")]
 pub(super) fn translated(error: &Error) -> StoreError {
     let text = error.to_string();
     match error.kind.as_ref() {

@@ -11,7 +11,7 @@ use super::{CALLS, INTERVALS, PAYLOADS};
 use crate::store::error::StoreError;
 
 /// How long what providers sent is kept: long enough for a complaint about a bill.
-const PAYLOADS_KEPT: Duration = Duration::from_secs(90 * 24 * 3_600);
+const PAYLOADS_KEPT: Duration = Duration::from_hours(90 * 24);
 
 /// Makes the indexes of everything but facts. Making one that is there does nothing.
 pub(super) async fn all(database: &Database) -> Result<(), StoreError> {

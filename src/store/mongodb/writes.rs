@@ -1,7 +1,7 @@
 //! Writing many documents at once so that writing them again changes nothing.
 
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::error::{ErrorKind, InsertManyError};
+use mongodb::error::{Error, ErrorKind};
 use mongodb::{Collection, Database};
 
 use super::errors::translated;
@@ -20,16 +20,15 @@ pub(super) async fn insert_missing(
     for chunk in documents.chunks(CHUNK) {
         match collection.insert_many(chunk).ordered(false).await {
             Ok(_) => {}
-            Err(error) => match error.kind.as_ref() {
-                ErrorKind::InsertMany(refused) if only_doubles(refused) => {}
-                _ => return Err(translated(&error)),
-            },
+            Err(error) if is_only_doubles(&error) => {}
+            Err(error) => return Err(translated(&error)),
         }
     }
     Ok(())
 }
 
-fn only_doubles(refused: &InsertManyError) -> bool {
+fn is_only_doubles(error: &Error) -> bool {
+    let ErrorKind::InsertMany(refused) = error.kind.as_ref() else { return false };
     refused.write_concern_error.is_none()
         && refused.write_errors.as_ref().is_some_and(|errors| errors.iter().all(|error| error.code == DOUBLE))
 }

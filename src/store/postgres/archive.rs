@@ -75,9 +75,10 @@ impl Shelf for PostgresStore {
         ascending: bool,
         limit: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        let (text, first) = match ascending {
-            true => (FORWARD, (i64::MIN, String::new())),
-            false => (BACKWARD, (i64::MAX, LAST_ID.to_owned())),
+        let (text, first) = if ascending {
+            (FORWARD, (i64::MIN, String::new()))
+        } else {
+            (BACKWARD, (i64::MAX, LAST_ID.to_owned()))
         };
         let (at, id) = behind.unwrap_or(first);
         let query = sqlx::query(text).bind(kind).bind(at).bind(id).bind(self::limit(limit));
