@@ -33,7 +33,9 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     faults.check(store.flush_rows == 0, "store.flush_rows", "must be at least 1");
     faults.check(store.queue_rows == 0, "store.queue_rows", "must be at least 1");
     faults.check(settings.archive.url != "store:", "archive.url", "must be store:");
-    faults.check(settings.cache.url != "memory:", "cache.url", "must be memory:");
+    let cache = settings.cache.url.as_str();
+    let known = cache == "memory:" || cache.starts_with("redis://") || cache.starts_with("rediss://");
+    faults.check(!known, "cache.url", "must be memory: or begin with redis:// or rediss://");
     faults.check(settings.bus.url != "memory:", "bus.url", "must be memory:");
     faults.check(!(4..=15).contains(&settings.auth.bcrypt_cost), "auth.bcrypt_cost", "must be 4 to 15");
     faults.spans(settings);

@@ -4,10 +4,38 @@
 //! has a time to live. Products: in process and Redis. Both pass the contract suite in
 //! `tests/it/cache_contract.rs`.
 
+mod guarded;
+
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
+pub use guarded::GuardedCache;
+
 use super::error::StoreError;
+use super::memory::MemoryCache;
+use super::redis::RedisCache;
 use crate::domain::time::Millis;
+
+/// Longest time that a value is kept, in milliseconds: a year.
+const LONGEST_LIFE: Millis = Millis::from_secs(365 * 86_400);
+
+/// How long a value lives for this time to live: it ends, and not before it has begun.
+pub(super) fn life(ttl: Millis) -> Millis {
+    ttl.clamp(Millis(1), LONGEST_LIFE)
+}
+
+/// Opens the cache behind a URL: `memory:` for one in this process, `redis://` or `rediss://` for a
+/// Redis that all nodes share, which may be away at any time, also now. Needs a tokio runtime.
+///
+/// # Errors
+/// `Refused` for any other URL.
+pub fn open(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
+    if url == "memory:" {
+        return Ok(Arc::new(MemoryCache::default()));
+    }
+    Ok(Arc::new(GuardedCache::new(Arc::new(RedisCache::open(url)?))))
+}
 
 /// Where a counter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod memory;
 mod plan;
 pub mod records;
+pub mod redis;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -24,13 +25,16 @@ pub struct Stores {
     pub records: Arc<dyn records::Records>,
     /// Summaries of calls.
     pub history: Arc<dyn history::History>,
+    /// What lives for a short time; in this process unless another one is put here.
+    pub cache: Arc<dyn cache::Cache>,
 }
 
 impl Stores {
     /// One product behind every role.
     fn of<S: journal::Journal + records::Records + history::History>(store: S) -> Self {
         let store = Arc::new(store);
-        Self { journal: store.clone(), records: store.clone(), history: store }
+        let cache = Arc::new(memory::MemoryCache::default());
+        Self { journal: store.clone(), records: store.clone(), history: store, cache }
     }
 }
 

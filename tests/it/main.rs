@@ -9,6 +9,7 @@
     reason = "test code: it stops at the first surprise, and its helpers are shared"
 )]
 
+mod cache_contract;
 mod corpus;
 mod history_contract;
 mod journal_contract;
@@ -16,6 +17,7 @@ mod kill_nine;
 mod one_call;
 mod provider_requests;
 mod records_contract;
+mod redis;
 mod refusals;
 mod samples;
 mod sqlite_file;

@@ -2,12 +2,14 @@
 //!
 //! It grows with every fact and forgets all of it when the process ends.
 
+mod cache;
 mod history;
 mod journal;
 mod records;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use cache::MemoryCache;
 pub use records::Orphan;
 
 /// All three stores in memory. Every operation is atomic and never waits.

@@ -25,7 +25,8 @@ impl Service {
     pub(crate) fn url(self) -> Option<String> {
         let url = std::env::var(self.variable()).ok().filter(|url| !url.is_empty());
         if url.is_none() {
-            let message = format!("NOT RUN: {} is not set; ./scripts/test starts the servers", self.variable());
+            let message =
+                format!("NOT RUN: {} is not set; ./scripts/test starts the servers", self.variable());
             assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
             eprintln!("{message}");
         }

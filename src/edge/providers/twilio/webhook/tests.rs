@@ -226,7 +226,7 @@ fn our_own_ids_win_and_the_rooms_name_and_label_serve_too() {
     assert_eq!(found.news.room.as_deref(), Some("CF1"));
     let found = correlated(Kind::Conference, "", "CallSid=CA3&FriendlyName=room-1&ParticipantLabel=caller");
     assert_eq!((found.call_id, found.news.leg.leg_id), (None, None));
-    assert_eq!(found.names, ["CA3".into(), "room-1".into()]);
+    assert_eq!(found.names, ["CA3", "room-1"].map(Box::<str>::from));
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn an_empty_id_is_no_id() {
     let found = correlated(Kind::Status, "", "CallSid=CA1&ParentCallSid=&ConferenceSid=&CallStatus=ringing");
     assert_eq!(found.news.leg.parent_id, None);
     assert_eq!(found.news.room, None);
-    assert_eq!(found.names, ["CA1".into()]);
+    assert_eq!(found.names, ["CA1"].map(Box::<str>::from));
 }
 
 #[test]
