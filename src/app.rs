@@ -21,7 +21,7 @@ use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
 use crate::store::records::{RecordKind, Records, StoredRecord};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, Stores};
 use crate::telemetry::Metrics;
 
 /// Name of the file with the signing key, in the data folder.
@@ -56,6 +56,8 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let listener = listen("server.listen", &settings.server.listen).await?;
     let address = listener.local_addr()?;
     let stores = store::open(&settings.store_url()).await.context("store.url")?;
+    let cache = store::cache::open(&settings.cache.url).context("cache.url")?;
+    let stores = Stores { cache, ..stores };
     seed_activities(&*stores.records).await?;
     let metrics = Metrics::new();
     let engine = actors::start(engine_settings(settings), stores, metrics).await?;
@@ -201,8 +203,8 @@ fn edge_state(
     EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
-        tickets: Arc::new(Tickets::default()),
-        throttle: Arc::new(Throttle::default()),
+        tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
+        throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
         webhooks: Arc::new(webhooks),
         settings: Arc::new(edge_settings(settings)),
         no_such_user_hash: Arc::default(),

@@ -1,8 +1,7 @@
 //! Signing in with login and password.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -14,18 +13,18 @@ use super::super::error::{ApiError, Code};
 use super::super::request::{ClientIp, Json};
 use super::super::router::EdgeState;
 use super::super::users::UserView;
-use super::Caller;
 use super::keys::Use;
+use super::{Caller, digest};
 use crate::domain::directory::User;
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Millis;
+use crate::store::StoreError;
+use crate::store::cache::Cache;
 use crate::store::records::RecordKind;
 
 /// bcrypt runs at a time: checking passwords never takes more than one core from calls.
 static BCRYPT: Semaphore = Semaphore::const_new(1);
 /// The span in which tries are counted.
 const WINDOW: Millis = Millis::from_secs(60);
-/// Logins and addresses that are counted at a time.
-const MOST: usize = 20_000;
 
 /// What somebody signs in with.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,26 +59,31 @@ pub struct SignedIn {
     user: UserView,
 }
 
-/// Counts tries per login and address.
-#[derive(Default)]
+/// Counts tries per login and address, on all nodes that share a cache.
 pub struct Throttle {
-    tries: Mutex<HashMap<(String, IpAddr), (Timestamp, u32)>>,
+    cache: Arc<dyn Cache>,
 }
 
 impl Throttle {
-    /// Counts one try; answers whether it is still allowed.
-    pub fn allows(&self, login: &str, ip: IpAddr, most: u32, now: Timestamp) -> bool {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if tries.len() >= MOST {
-            tries.retain(|_, (since, _)| now.since(*since) < WINDOW);
-        }
-        let (since, count) = tries.entry((login.to_owned(), ip)).or_insert((now, 0));
-        if now.since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= most
+    /// Counts in this cache.
+    #[must_use]
+    pub fn new(cache: Arc<dyn Cache>) -> Self {
+        Self { cache }
     }
+
+    /// Counts one try; answers whether it is still allowed.
+    ///
+    /// # Errors
+    /// When the cache cannot be reached.
+    pub async fn allows(&self, login: &str, ip: IpAddr, most: u32) -> Result<bool, StoreError> {
+        let counted = self.cache.count(&tries_key(login, ip), WINDOW).await?;
+        Ok(counted.count <= u64::from(most))
+    }
+}
+
+/// Where the tries of a login from an address are counted.
+fn tries_key(login: &str, ip: IpAddr) -> String {
+    format!("tries:{}:{ip}", digest(login))
 }
 
 /// Hashes a password off the async threads.
@@ -134,8 +138,7 @@ async fn sign_in(
     Json(Credentials { login, password }): Json<Credentials>,
 ) -> Result<axum::Json<SignedIn>, ApiError> {
     let login = login.trim().to_lowercase();
-    let now = state.engine.clock().now();
-    if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute, now) {
+    if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute).await? {
         return Err(ApiError::new(Code::TooManyTries));
     }
     let stored = state.engine.stores().records.by_key(RecordKind::User, &login).await?;
@@ -191,17 +194,30 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::store::memory::MemoryCache;
 
-    #[test]
-    fn tries_are_counted_per_login_and_address_and_minute() {
-        let throttle = Throttle::default();
-        let (here, there) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
-        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-        assert!(throttle.allows("ann", here, 2, at(0)));
-        assert!(throttle.allows("ann", here, 2, at(1)));
-        assert!(!throttle.allows("ann", here, 2, at(2)));
-        assert!(throttle.allows("ben", here, 2, at(2)));
-        assert!(throttle.allows("ann", there, 2, at(2)), "a stranger elsewhere locks nobody out");
-        assert!(throttle.allows("ann", here, 2, at(60)));
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+    #[tokio::test]
+    async fn tries_are_counted_per_login_and_address() {
+        let throttle = Throttle::new(Arc::new(MemoryCache::default()));
+        assert!(throttle.allows("ann", HERE, 2).await.unwrap());
+        assert!(throttle.allows("ann", HERE, 2).await.unwrap());
+        assert!(!throttle.allows("ann", HERE, 2).await.unwrap());
+        assert!(throttle.allows("ben", HERE, 2).await.unwrap());
+        assert!(throttle.allows("ann", THERE, 2).await.unwrap(), "a stranger elsewhere locks nobody out");
+    }
+
+    #[tokio::test]
+    async fn tries_are_counted_per_minute_and_on_all_nodes_of_a_cache() {
+        let cache = Arc::new(MemoryCache::default());
+        let [one, other] = [(); 2].map(|()| Throttle::new(cache.clone()));
+        assert!(one.allows("ann", HERE, 2).await.unwrap());
+        assert!(other.allows("ann", HERE, 2).await.unwrap());
+        assert!(!one.allows("ann", HERE, 2).await.unwrap());
+        let counted = cache.count(&tries_key("ann", HERE), Millis(1)).await.unwrap();
+        assert_eq!(counted.count, 4, "refused tries count too");
+        assert!((50_000..=60_000).contains(&counted.resets_after.0), "{counted:?}");
     }
 }

@@ -8,6 +8,7 @@ mod tickets;
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
+use serde::{Deserialize, Serialize};
 
 pub use keys::{Authority, KeyError, Use};
 pub use login::{Throttle, hash_password, login, refresh};
@@ -23,7 +24,7 @@ use crate::domain::directory::Role;
 use crate::domain::id::{AgentId, UserId};
 
 /// Whoever sent a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The user.
     pub user_id: UserId,
@@ -31,6 +32,11 @@ pub struct Caller {
     pub role: Role,
     /// The agent it signs in as, if it is one.
     pub agent_id: Option<AgentId>,
+}
+
+/// A part of a cache key that says nothing of what it was made from, and is short.
+fn digest(text: &str) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()))
 }
 
 impl FromRequestParts<EdgeState> for Caller {

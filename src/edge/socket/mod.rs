@@ -34,7 +34,7 @@ pub(super) async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
     check_origin(&state, &headers)?;
-    let caller = identify(&state, &access, &headers)?;
+    let caller = identify(&state, &access, &headers).await?;
     if state.engine.is_draining() {
         return Err(ApiError::new(Code::Draining));
     }
@@ -48,9 +48,9 @@ pub(super) async fn open(
     Ok(upgrade.on_upgrade(move |socket| connection::serve(state, caller, socket)))
 }
 
-fn identify(state: &EdgeState, access: &Access, headers: &HeaderMap) -> Result<Caller, ApiError> {
+async fn identify(state: &EdgeState, access: &Access, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if let Some(ticket) = &access.ticket {
-        return state.tickets.redeem(ticket).ok_or_else(|| ApiError::new(Code::BadTicket));
+        return state.tickets.redeem(ticket).await?.ok_or_else(|| ApiError::new(Code::BadTicket));
     }
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token =
