@@ -23,6 +23,7 @@ mod postgres_faults;
 mod provider_requests;
 mod rabbitmq;
 mod records_contract;
+mod redis;
 mod refusals;
 mod samples;
 mod sqlite_file;

@@ -1,12 +1,11 @@
-//! A cache that may be away: values are kept in this process meanwhile.
-//!
-//! What other nodes put there is not seen then: a ticket must be redeemed at the node that gave it
-//! out, and each node counts tries for itself. Nobody is refused for it.
+//! A shared cache whose outage costs what is shared, never a request.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
 
 use super::{Cache, Counted};
 use crate::domain::time::Millis;
@@ -14,113 +13,127 @@ use crate::store::error::StoreError;
 use crate::store::inspection::Inspection;
 use crate::store::memory::MemoryCache;
 
-/// How long a cache that was away is left alone, so that not every request waits for it.
-const LEFT_ALONE: Duration = Duration::from_secs(1);
+/// How often a cache that is away is asked whether it is back.
+const ASKED_EVERY: Duration = Duration::from_millis(250);
 
-/// The cache, and what stands in for it.
+/// A remote cache, and one in this process for as long as the remote one is away.
+///
+/// The first request that cannot reach the remote cache turns all to the one in process at once, so
+/// that none waits for a dead server; a task asks in the background and turns them back. What was
+/// kept here meanwhile is found until its time is over. Counters begin anew on each change, and what
+/// only the remote one knows is not found while it is away: a WebSocket ticket from before is asked
+/// for again.
 pub struct GuardedCache {
-    cache: Arc<dyn Cache>,
-    stand_in: MemoryCache,
-    /// Until when the cache is left alone; absent while it answers.
-    away_until: Mutex<Option<Instant>>,
+    remote: Arc<dyn Cache>,
+    local: MemoryCache,
+    is_away: Arc<AtomicBool>,
 }
 
 impl GuardedCache {
-    /// Guards a cache.
+    /// Guards a cache. Requests must come from within a tokio runtime.
     #[must_use]
-    pub fn new(cache: Arc<dyn Cache>) -> Self {
-        Self { cache, stand_in: MemoryCache::default(), away_until: Mutex::default() }
+    pub fn new(remote: Arc<dyn Cache>) -> Self {
+        Self { remote, local: MemoryCache::default(), is_away: Arc::default() }
     }
 
-    /// Asks the cache, unless it is left alone: `None` then, and when it turns out to be away.
+    /// The answer of the remote cache; `None` while it is away.
     async fn ask<T>(
         &self,
-        question: impl Future<Output = Result<T, StoreError>>,
-    ) -> Option<Result<T, StoreError>> {
-        if self.known().is_some_and(|until| until > Instant::now()) {
-            return None;
+        request: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<Option<T>, StoreError> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return Ok(None);
         }
-        let answer = question.await;
-        let mut known = self.known();
-        match &answer {
-            Err(error @ (StoreError::Unavailable(_) | StoreError::InDoubt(_))) => {
-                if known.replace(Instant::now() + LEFT_ALONE).is_none() {
-                    tracing::warn!(%error, "cache is away; this node keeps values for itself");
-                }
-                None
+        match request.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.is_transient() => {
+                self.turn_away(&error);
+                Ok(None)
             }
-            Ok(_)
-            | Err(
-                StoreError::Corrupt { .. }
-                | StoreError::Exists(_)
-                | StoreError::Changed
-                | StoreError::Fenced(_)
-                | StoreError::Refused(_),
-            ) => {
-                if known.take().is_some() {
-                    tracing::info!("cache is back");
-                }
-                Some(answer)
-            }
+            Err(error) => Err(error),
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn_away(&self, error: &StoreError) {
+        if !self.is_away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "shared cache is away, this node keeps its own until it is back");
+            tokio::spawn(turn_back(self.remote.clone(), Arc::downgrade(&self.is_away)));
+        }
+    }
+}
+
+/// Waits until the remote cache answers, or the guard is gone.
+async fn turn_back(remote: Arc<dyn Cache>, is_away: Weak<AtomicBool>) {
+    let since = Instant::now();
+    loop {
+        sleep(ASKED_EVERY).await;
+        if is_away.strong_count() == 0 {
+            return;
+        }
+        if remote.ping().await.is_ok()
+            && let Some(is_away) = is_away.upgrade()
+        {
+            is_away.store(false, Ordering::Relaxed);
+            let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::info!(duration_ms, "shared cache is back");
+            return;
+        }
     }
 }
 
 #[async_trait]
 impl Cache for GuardedCache {
     async fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
-        match self.ask(self.cache.get(key)).await {
-            // What was put while the cache was away is only here.
-            Some(Ok(None)) | None => self.stand_in.get(key).await,
-            Some(answer) => answer,
+        match self.ask(self.remote.get(key)).await? {
+            Some(Some(value)) => Ok(Some(value)),
+            Some(None) | None => self.local.get(key).await,
         }
     }
 
     async fn put(&self, key: &str, value: &str, ttl: Millis) -> Result<(), StoreError> {
-        match self.ask(self.cache.put(key, value, ttl)).await {
-            None => self.stand_in.put(key, value, ttl).await,
-            Some(answer) => answer,
+        match self.ask(self.remote.put(key, value, ttl)).await? {
+            // A value from an outage must not come back when this one is gone.
+            Some(()) => self.local.remove(key).await.map(drop),
+            None => self.local.put(key, value, ttl).await,
         }
     }
 
     async fn put_if_absent(&self, key: &str, value: &str, ttl: Millis) -> Result<Option<String>, StoreError> {
-        match self.ask(self.cache.put_if_absent(key, value, ttl)).await {
-            None => self.stand_in.put_if_absent(key, value, ttl).await,
-            Some(answer) => answer,
+        if let Some(present) = self.local.get(key).await? {
+            return Ok(Some(present));
+        }
+        match self.ask(self.remote.put_if_absent(key, value, ttl)).await? {
+            Some(present) => Ok(present),
+            None => self.local.put_if_absent(key, value, ttl).await,
         }
     }
 
     async fn take(&self, key: &str) -> Result<Option<String>, StoreError> {
-        match self.ask(self.cache.take(key)).await {
-            Some(Ok(None)) | None => self.stand_in.take(key).await,
-            Some(answer) => answer,
-        }
+        let shared = self.ask(self.remote.take(key)).await?.flatten();
+        // Taken from both: a value that was put while the connection broke may be in each.
+        let own = self.local.take(key).await?;
+        Ok(shared.or(own))
     }
 
     async fn remove(&self, key: &str) -> Result<bool, StoreError> {
-        let here = self.stand_in.remove(key).await?;
-        match self.ask(self.cache.remove(key)).await {
-            None => Ok(here),
-            Some(answer) => answer.map(|there| here || there),
-        }
+        let was_shared = self.ask(self.remote.remove(key)).await?.unwrap_or(false);
+        let was_own = self.local.remove(key).await?;
+        Ok(was_shared || was_own)
     }
 
     async fn count(&self, key: &str, window: Millis) -> Result<Counted, StoreError> {
-        match self.ask(self.cache.count(key, window)).await {
-            None => self.stand_in.count(key, window).await,
-            Some(answer) => answer,
+        match self.ask(self.remote.count(key, window)).await? {
+            Some(counted) => Ok(counted),
+            None => self.local.count(key, window).await,
         }
     }
 
+    /// Whether the remote cache can be reached; requests are answered either way.
     async fn ping(&self) -> Result<(), StoreError> {
-        self.cache.ping().await
+        self.remote.ping().await
     }
 
     async fn inspect(&self) -> Result<Inspection, StoreError> {
-        self.cache.inspect().await
+        self.remote.inspect().await
     }
 }

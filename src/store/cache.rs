@@ -15,11 +15,37 @@ pub use guarded::GuardedCache;
 use super::error::StoreError;
 use super::inspection::Inspection;
 use super::memory::MemoryCache;
-use super::redis::{self, RedisCache};
+use super::redis::RedisCache;
 use crate::domain::time::Millis;
 
-/// The URL of the cache in this process.
-pub const IN_PROCESS: &str = "memory:";
+/// Longest time that a value is kept, in milliseconds: a year.
+const LONGEST_LIFE: Millis = Millis::from_secs(365 * 86_400);
+
+/// How long a value lives for this time to live: it ends, and not before it has begun.
+pub(super) fn life(ttl: Millis) -> Millis {
+    ttl.clamp(Millis(1), LONGEST_LIFE)
+}
+
+/// Opens the cache behind a URL: `memory:` for one in this process, `redis://` or `rediss://` for a
+/// Redis that all nodes share, which may be away at any time, also now. Needs a tokio runtime.
+///
+/// # Errors
+/// `Refused` for any other URL.
+pub fn open(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
+    let cache = open_plain(url)?;
+    if url == "memory:" { Ok(cache) } else { Ok(Arc::new(GuardedCache::new(cache))) }
+}
+
+/// The same without the guard: a Redis that is away says so.
+///
+/// # Errors
+/// As `open`.
+pub fn open_plain(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
+    if url == "memory:" {
+        return Ok(Arc::new(MemoryCache::default()));
+    }
+    Ok(Arc::new(RedisCache::open(url)?))
+}
 
 /// Where a counter stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,27 +107,4 @@ pub trait Cache: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be reached.
     async fn inspect(&self) -> Result<Inspection, StoreError>;
-}
-
-/// Opens the cache behind a URL, guarded: while it is away, this process keeps values for itself.
-///
-/// # Errors
-/// `Refused` for a URL that names no cache. One that is away is no error here.
-pub fn open(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
-    let cache = open_plain(url)?;
-    if url == IN_PROCESS { Ok(cache) } else { Ok(Arc::new(GuardedCache::new(cache))) }
-}
-
-/// Opens the cache behind a URL: `memory:` for this process, `redis://…` or `rediss://…`.
-///
-/// # Errors
-/// `Refused` for any other URL. A cache that is away is no error here.
-pub fn open_plain(url: &str) -> Result<Arc<dyn Cache>, StoreError> {
-    if redis::SCHEMES.iter().any(|scheme| url.starts_with(scheme)) {
-        return Ok(Arc::new(RedisCache::open(url)?));
-    }
-    if url == IN_PROCESS {
-        return Ok(Arc::new(MemoryCache::default()));
-    }
-    Err(StoreError::Refused(format!("cache URL must be `redis://…`, `rediss://…` or `{IN_PROCESS}`")))
 }
