@@ -262,6 +262,9 @@ async fn what_fails_again_and_again_is_put_aside_and_the_rest_goes_on() {
     assert_eq!(stage.ask(good, At::Nowhere).await.unwrap().unwrap(), 1);
 }
 
+/// How long a disk takes that is slow.
+const SLOW_DISK: std::time::Duration = std::time::Duration::from_millis(400);
+
 /// A journal that fails as told: it panics, loses the outcome of a commit, or is not there.
 struct Trouble {
     inner: Arc<dyn Journal>,
@@ -274,6 +277,7 @@ enum Fault {
     LostAfterCommit,
     LostBeforeCommit,
     Unavailable,
+    Slow,
 }
 
 #[async_trait]
@@ -287,6 +291,10 @@ impl Journal for Trouble {
                 Err(StoreError::InDoubt("connection broke".to_owned()))
             }
             Some(Fault::LostBeforeCommit) => Err(StoreError::InDoubt("connection broke".to_owned())),
+            Some(Fault::Slow) => {
+                tokio::time::sleep(SLOW_DISK).await;
+                self.inner.append(batch).await
+            }
             Some(Fault::Unavailable) => Err(StoreError::Unavailable("gone".to_owned())),
             None => self.inner.append(batch).await,
         }
@@ -371,4 +379,36 @@ async fn the_writer_and_the_store_may_fail_and_facts_stay_whole() {
     assert!(stage.ask(id, At::Nowhere).await.is_none(), "the writer died with it");
     stage.failed().await;
     assert_eq!(stage.ask(id, At::Nowhere).await.unwrap().unwrap(), 5, "a fresh writer goes on");
+}
+
+#[tokio::test]
+async fn a_slow_disk_delays_turns_new_work_away_and_loses_nothing() {
+    let stores = memory().await;
+    let trouble = Arc::new(Trouble { inner: stores.journal.clone(), next: std::sync::Mutex::new(None) });
+    let stage = Stage::set(Stores { journal: trouble.clone(), ..stores }).await;
+    let writer = stage.engine.writer().clone();
+    *trouble.next.lock().unwrap() = Some(Fault::Slow);
+    let began = std::time::Instant::now();
+    let appends = (0..80).map(|n| {
+        let (writer, id) = (writer.clone(), entity(&format!("slow{n}")));
+        let fact = FactRecord {
+            id: crate::domain::id::FactId::fresh(),
+            entity: id,
+            seq: 1,
+            at: Timestamp::default(),
+            kind: "agent.ready".into(),
+            body: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
+        };
+        let summary = Summary::Agent { open: false };
+        let append = Append { entity: id, after_seq: 0, facts: vec![fact], summary, refs: Vec::new() };
+        tokio::spawn(async move { writer.append(append).await })
+    });
+    let appends: Vec<_> = appends.collect();
+    tokio::time::sleep(SLOW_DISK / 2).await;
+    assert!(writer.is_behind(), "{} wait", writer.pending());
+    for append in appends {
+        assert_eq!(append.await.unwrap().unwrap(), AppendOutcome::Stored);
+    }
+    assert!(began.elapsed() < SLOW_DISK * 3, "what gathered meanwhile went in few commits");
+    assert!(!writer.is_behind());
 }
