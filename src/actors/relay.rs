@@ -32,6 +32,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const MARK_AFTER: Duration = Duration::from_secs(1);
 /// Facts after which delivered ones are marked at the latest.
 const MARK_EVERY: usize = 20_000;
+/// How long one delivery may take: a server that is frozen says nothing.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a delivery that failed is tried again.
 const AGAIN: Backoff = Backoff { first: Millis(100), factor: 2, longest: Millis(2_000) };
 
@@ -195,7 +197,8 @@ impl State {
         let read = page.len();
         page.retain(|fact| self.cursors.get(&fact.shard).is_none_or(|cursor| fact.position > *cursor));
         if !page.is_empty() {
-            self.destination.deliver(&page).await?;
+            let delivery = tokio::time::timeout(DELIVERY_TIMEOUT, self.destination.deliver(&page)).await;
+            delivery.map_err(|_| StoreError::Unavailable("it does not answer".to_owned()))??;
             self.delivered(&page);
         }
         self.position = last;

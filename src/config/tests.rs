@@ -59,7 +59,19 @@ fn each_fault_is_told_with_its_place_and_a_way_out() {
         ),
         (
             "[store]\nurl = \"mysql://x\"\n",
-            "config.toml:2:7 EML-0104 store.url must begin with sqlite:// or be memory:\n    url = \"mysql://x\"\n          ^",
+            "config.toml:2:7 EML-0104 store.url must begin with sqlite:// or postgres://, or be memory:\n    url = \"mysql://x\"\n          ^",
+        ),
+        (
+            "[archive]\nurl = \"x\"\n",
+            "config.toml:2:7 EML-0104 archive.url must begin with mongodb:// or be store:\n    url = \"x\"\n          ^",
+        ),
+        (
+            "[cache]\nurl = \"x\"\n",
+            "config.toml:2:7 EML-0104 cache.url must begin with redis:// or be memory:\n    url = \"x\"\n          ^",
+        ),
+        (
+            "[bus]\nurl = \"x\"\n",
+            "config.toml:2:7 EML-0104 bus.url must begin with amqp:// or be memory:\n    url = \"x\"\n          ^",
         ),
         (
             "[server]\npublic_url = \"https://my_host.example.org\"\n",
