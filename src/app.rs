@@ -62,6 +62,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let is_named = !settings.server.public_url.is_empty();
     let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
     let webhooks = providers(settings, &engine, &public_url)?;
+    actors::take_up(&engine).await?;
     let authority =
         Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
     let (drain, draining) = watch::channel(false);

@@ -22,5 +22,5 @@ pub use agent::{AgentEvent, Attached};
 pub use engine::{AgentLimits, Engine, EngineHealth, EngineSettings};
 pub use error::AskError;
 pub use queue::QueueStats;
-pub use root::{StartError, start};
+pub use root::{StartError, start, take_up};
 pub use writer::WriterSettings;

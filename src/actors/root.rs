@@ -63,8 +63,8 @@ pub(super) struct State {
     failures: HashMap<Post, FailureHistory>,
 }
 
-/// Starts the engine: every actor, and every open call and session from the journal. Facts are
-/// brought to the bus, and to the archive where that is a product of its own.
+/// Starts the engine's actors; `take_up` then brings back what was under way. Facts are brought to
+/// the bus, and to the archive where that is a product of its own.
 ///
 /// # Errors
 /// When the store cannot be read or the actors do not start.
@@ -81,7 +81,6 @@ pub async fn start(settings: EngineSettings, stores: Stores, metrics: Metrics) -
         ActorRuntime::spawn(None, Root, args).await.map_err(|error| StartError::Actor(error.to_string()))?;
     *engine.inner().root.write().unwrap_or_else(PoisonError::into_inner) = Some(root);
     engine.reload_directory().await?;
-    resume_all(&engine).await?;
     Ok(engine)
 }
 
@@ -96,8 +95,12 @@ pub enum StartError {
     Actor(String),
 }
 
-/// Sessions come first, so that calls find them.
-async fn resume_all(engine: &Engine) -> Result<(), StoreError> {
+/// Takes up every open session and call from the journal. Providers must be known by then, since
+/// calls ask them at once which of their legs live. Sessions come first, so that calls find them.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn take_up(engine: &Engine) -> Result<(), StoreError> {
     for kind in [EntityKind::Agent, EntityKind::Call] {
         let open = engine.stores().journal.open_entities(kind).await?;
         if !open.is_empty() {

@@ -17,6 +17,7 @@ mod faults;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;
+mod move_store;
 mod one_call;
 mod postgres;
 mod postgres_faults;
