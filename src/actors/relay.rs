@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::watch;
 
 use super::engine::Engine;
 use crate::domain::backoff::Backoff;
@@ -168,9 +169,7 @@ impl Actor for Relay {
     ) -> Result<(), ActorProcessingErr> {
         let mut commits = state.engine.writer().commits();
         match state.relay_page().await {
-            Ok(0) => {
-                let _ = tokio::time::timeout(LOOK, commits.changed()).await;
-            }
+            Ok(0) => state.rest(&mut commits).await,
             Ok(_) => {}
             Err(error) => state.wait(&error).await,
         }
@@ -215,6 +214,19 @@ impl State {
         let lowest = self.cursors.values().min().copied().unwrap_or_default();
         self.position = if self.cursors.len() == all { lowest } else { 0 };
         Ok(())
+    }
+
+    /// Until something is stored that somebody would take, or it is time to look anyway: while
+    /// nobody listens a commit costs the relay no reading.
+    async fn rest(&self, commits: &mut watch::Receiver<u64>) {
+        let something_to_bring = async {
+            while commits.changed().await.is_ok() {
+                if self.destination.listens() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LOOK, something_to_bring).await;
     }
 
     /// Nobody listens: what was stored until now will never be brought.

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod event;
 pub mod id;
 pub mod machine;
+pub mod node;
 pub mod placement;
 pub mod queue;
 pub mod record;
