@@ -3,22 +3,26 @@
 use std::sync::Arc;
 
 use ractor::ActorProcessingErr;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::Engine;
-use super::entity::{EntityState, Host};
+use super::entity::{Answer, EntityMessage, EntityState, Host};
 use super::error::AskError;
+use super::letter::{News, Request, Response};
+use super::shard::ShardMessage;
 use crate::domain::agent::{
-    AgentCommand, AgentEffect, AgentRefusal, AgentSession, AgentSettings, AgentSnapshot, socket_event,
+    AgentCommand, AgentEffect, AgentRefusal, AgentReply, AgentSession, AgentSettings, AgentSnapshot, socket_event,
 };
 use crate::domain::event::untagged;
-use crate::domain::id::{AgentId, SocketId};
+use crate::domain::id::{AgentId, CommandId, SocketId};
+use crate::domain::node::NodeRef;
 use crate::domain::record::{EntityRef, FactRecord};
 use crate::domain::time::Timestamp;
 
 /// One event of a session, as its sockets get it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentEvent {
     /// Its number, without gaps.
     pub sequence: u64,
@@ -34,8 +38,8 @@ pub struct AgentEvent {
 pub(super) struct Attach {
     /// The socket.
     pub socket_id: SocketId,
-    /// Where events go; bounded. When it is full the socket is given up.
-    pub outbox: mpsc::Sender<Arc<AgentEvent>>,
+    /// Where events go.
+    pub sink: EventSink,
     /// The last event the client has, if it was here before.
     pub last_sequence: Option<u64>,
     /// The limits that apply.
@@ -44,8 +48,17 @@ pub(super) struct Attach {
     pub reply: oneshot::Sender<Result<Attached, AskError<AgentRefusal>>>,
 }
 
+/// Where the events of a socket go.
+#[derive(Debug, Clone)]
+pub(super) enum EventSink {
+    /// To a socket of this node; bounded. When it is full the socket is given up.
+    Here(mpsc::Sender<Arc<AgentEvent>>),
+    /// To a socket of another node.
+    At(NodeRef),
+}
+
 /// A socket was opened.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attached {
     /// The session as it is after everything in `missed`.
     pub snapshot: AgentSnapshot,
@@ -61,27 +74,42 @@ pub(super) enum SocketMessage {
     Attach(Box<Attach>),
     /// Forget one whose connection is gone.
     Detach(SocketId),
-    /// Forget those that the state knows and this process does not have, as after a restart.
+    /// Forget those that the state knows and nobody has, as after a restart.
     Check,
+    /// A node is gone, and its sockets with it.
+    NodeGone(NodeRef),
 }
 
 /// The sockets of a session.
 #[derive(Default)]
 pub(super) struct Sockets {
-    open: Vec<(SocketId, mpsc::Sender<Arc<AgentEvent>>)>,
+    open: Vec<(SocketId, EventSink)>,
 }
 
 impl Sockets {
     fn push(&mut self, event: &Arc<AgentEvent>, engine: &Engine) {
         // A socket that does not keep up is dropped: its client comes back and asks for what it missed.
-        self.open.retain(|(socket_id, outbox)| {
-            let keeps_up = outbox.try_send(event.clone()).is_ok();
+        self.open.retain(|(socket_id, sink)| {
+            let keeps_up = match sink {
+                EventSink::Here(outbox) => outbox.try_send(event.clone()).is_ok(),
+                EventSink::At(node) => engine.push_event(node, *socket_id, event),
+            };
             if !keeps_up {
                 tracing::warn!(socket.id = %socket_id, "socket does not keep up and is closed");
                 engine.metrics().socket_dropped();
             }
             keeps_up
         });
+    }
+
+    /// Another channel for a socket replaces the one before.
+    fn open(&mut self, socket_id: SocketId, sink: EventSink) {
+        self.close(socket_id);
+        self.open.push((socket_id, sink));
+    }
+
+    fn close(&mut self, socket_id: SocketId) {
+        self.open.retain(|(open, _)| *open != socket_id);
     }
 }
 
@@ -102,6 +130,48 @@ impl Host for AgentSession {
 
     fn side() -> Sockets {
         Sockets::default()
+    }
+
+    fn for_shard(id: EntityRef, message: EntityMessage<Self>) -> ShardMessage {
+        ShardMessage::Agent(id, message)
+    }
+
+    fn request(id: EntityRef, cause: CommandId, command: &AgentCommand) -> Request {
+        Request::Agent { id: AgentId::from_uuid(id.id), cause, command: Box::new(command.clone()) }
+    }
+
+    fn told(response: Response) -> Option<Answer<Self>> {
+        match response {
+            Response::Agent(told) => Some(told.into_answer()),
+            Response::Call(_) | Response::Attach(_) | Response::Taken | Response::Elsewhere => None,
+        }
+    }
+
+    fn news(id: EntityRef, command: AgentCommand) -> News {
+        News::Agent(AgentId::from_uuid(id.id), Box::new(command))
+    }
+
+    /// A reservation is known by its offer; everything else is answered with how things stand.
+    fn repeated(&self, command: &AgentCommand) -> Option<AgentReply> {
+        match command {
+            AgentCommand::Reserve(_) => None,
+            AgentCommand::Connect { .. }
+            | AgentCommand::Disconnect { .. }
+            | AgentCommand::ForgetSockets
+            | AgentCommand::Configure { .. }
+            | AgentCommand::SetActivity(_)
+            | AgentCommand::Accept { .. }
+            | AgentCommand::Reject { .. }
+            | AgentCommand::Engage { .. }
+            | AgentCommand::FromCall { .. }
+            | AgentCommand::Inquire { .. }
+            | AgentCommand::CompleteWrapUp { .. }
+            | AgentCommand::ExtendWrapUp { .. }
+            | AgentCommand::ForceRelease
+            | AgentCommand::Announce
+            | AgentCommand::Tick
+            | AgentCommand::Show => Some(AgentReply::Done(Box::new(self.snapshot()))),
+        }
     }
 
     fn perform(effect: AgentEffect, id: EntityRef, engine: &Engine) {
@@ -129,15 +199,15 @@ impl Host for AgentSession {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SocketMessage::Attach(attach) => {
-                let Attach { socket_id, outbox, last_sequence, settings, reply } = *attach;
-                match actor.step(AgentCommand::Connect { socket_id, settings }).await? {
+                let Attach { socket_id, sink, last_sequence, settings, reply } = *attach;
+                match actor.step(AgentCommand::Connect { socket_id, settings }, None).await? {
                     Ok(_) => {
                         let attached = actor.catch_up(last_sequence).await;
                         let is_open = attached.is_ok();
                         if reply.send(attached).is_ok() && is_open {
-                            actor.side.open.push((socket_id, outbox));
+                            actor.side.open(socket_id, sink);
                         } else {
-                            let _ = actor.step(AgentCommand::Disconnect { socket_id }).await?;
+                            let _ = actor.step(AgentCommand::Disconnect { socket_id }, None).await?;
                         }
                     }
                     Err(error) => {
@@ -146,9 +216,14 @@ impl Host for AgentSession {
                 }
             }
             SocketMessage::Check => actor.forget_lost_sockets().await?,
+            SocketMessage::NodeGone(node) => {
+                let gone = |sink: &EventSink| matches!(sink, EventSink::At(at) if *at == node);
+                actor.side.open.retain(|(_, sink)| !gone(sink));
+                actor.forget_lost_sockets().await?;
+            }
             SocketMessage::Detach(socket_id) => {
-                actor.side.open.retain(|(open, _)| *open != socket_id);
-                let _ = actor.step(AgentCommand::Disconnect { socket_id }).await?;
+                actor.side.close(socket_id);
+                let _ = actor.step(AgentCommand::Disconnect { socket_id }, None).await?;
             }
         }
         Ok(())
@@ -160,7 +235,7 @@ impl EntityState<AgentSession> {
         let known = self.machine().await.map(|session| session.sockets.clone()).unwrap_or_default();
         for socket_id in known {
             if !self.side.open.iter().any(|(open, _)| *open == socket_id) {
-                let _ = self.step(AgentCommand::Disconnect { socket_id }).await?;
+                let _ = self.step(AgentCommand::Disconnect { socket_id }, None).await?;
             }
         }
         Ok(())

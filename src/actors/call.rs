@@ -3,10 +3,14 @@
 use ractor::ActorProcessingErr;
 
 use super::engine::Engine;
-use super::entity::{EntityState, Host};
-use super::queue::QueueMessage;
-use crate::domain::call::{Call, CallCommand, CallEffect, CarrierOrder, OrderKind, OrderResult};
-use crate::domain::id::{CallId, LegId};
+use super::entity::{Answer, EntityMessage, EntityState, Host};
+use super::letter::{News, Request, Response};
+use super::queue::QueueNote;
+use super::shard::ShardMessage;
+use crate::domain::call::{
+    Call, CallCommand, CallEffect, CallReply, CarrierOrder, OrderKind, OrderResult,
+};
+use crate::domain::id::{CallId, CommandId, LegId};
 use crate::domain::record::{EntityRef, FactRecord};
 
 /// Calls have nothing beside their state.
@@ -18,15 +22,54 @@ impl Host for Call {
 
     fn side() {}
 
+    fn for_shard(id: EntityRef, message: EntityMessage<Self>) -> ShardMessage {
+        ShardMessage::Call(id, message)
+    }
+
+    fn request(id: EntityRef, cause: CommandId, command: &CallCommand) -> Request {
+        Request::Call { id: CallId::from_uuid(id.id), cause, command: Box::new(command.clone()) }
+    }
+
+    fn told(response: Response) -> Option<Answer<Self>> {
+        match response {
+            Response::Call(told) => Some(told.into_answer()),
+            Response::Agent(_) | Response::Attach(_) | Response::Taken | Response::Elsewhere => None,
+        }
+    }
+
+    fn news(id: EntityRef, command: CallCommand) -> News {
+        News::Call(CallId::from_uuid(id.id), Box::new(command))
+    }
+
+    /// What providers ask is decided again, since the answer is a document; so is news of agents,
+    /// which the call knows by itself.
+    fn repeated(&self, command: &CallCommand) -> Option<CallReply> {
+        match command {
+            CallCommand::Dial(_) | CallCommand::Control { .. } => {
+                Some(CallReply::Done(Box::new(self.list_row())))
+            }
+            CallCommand::Arrive(_)
+            | CallCommand::Carrier(_)
+            | CallCommand::Ordered { .. }
+            | CallCommand::Offer(_)
+            | CallCommand::OfferSettled { .. }
+            | CallCommand::Answered { .. }
+            | CallCommand::Announce { .. }
+            | CallCommand::QueueFull { .. }
+            | CallCommand::Tick
+            | CallCommand::Show => None,
+        }
+    }
+
     fn perform(effect: CallEffect, id: EntityRef, engine: &Engine) {
         let call_id = CallId::from_uuid(id.id);
         match effect {
             CallEffect::Carrier { provider, leg_id, order } => {
                 order_carrier(engine, call_id, &provider, leg_id, order);
             }
-            CallEffect::EnterQueue(entry) => engine.tell_queue(entry.queue_id, QueueMessage::Enter(entry)),
+            CallEffect::EnterQueue(entry) => engine.tell_queue(entry.queue_id, QueueNote::Enter(entry)),
             CallEffect::LeaveQueue { queue_id, .. } => {
-                engine.tell_queue(queue_id, QueueMessage::Leave { call_id });
+                engine.tell_queue(queue_id, QueueNote::Leave { call_id });
             }
             CallEffect::TellAgent { agent_id, command } => engine.tell_agent(agent_id, *command),
         }
@@ -62,6 +105,10 @@ fn order_carrier(engine: &Engine, call_id: CallId, provider: &str, leg_id: LegId
     };
     let (carrier, engine) = (engine.carrier(provider), engine.clone());
     engine.tracker().clone().spawn(async move {
+        // A node that may not act any more leaves its orders to whoever took over.
+        if engine.may_act().await.is_err() {
+            return;
+        }
         let result = match carrier {
             Some(carrier) => carrier.carry_out(call_id, leg_id, order).await,
             None => OrderResult::Refused { code: 0 },

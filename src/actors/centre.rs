@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 use super::engine::{Engine, Presence};
-use super::queue::{QueueMessage, QueueStats};
+use super::queue::{QueueNote, QueueStats};
 use super::root::RootMessage;
 use crate::domain::agent::{AgentCommand, AgentSession, AgentSettings, AgentSnapshot, Readiness};
 use crate::domain::directory::Directory;
@@ -57,9 +57,10 @@ impl Engine {
     }
 
     fn reconfigure_agents(&self, before: &Directory, after: &Directory) {
-        let known: Vec<_> =
+        let known: Vec<(AgentId, Option<Readiness>)> =
             self.inner().presence.iter().map(|entry| (*entry.key(), entry.value().readiness)).collect();
-        for (agent_id, readiness) in known {
+        let here = known.into_iter().filter_map(|(agent_id, readiness)| Some((agent_id, readiness?)));
+        for (agent_id, readiness) in here {
             let (old, new) = (before.agents.get(&agent_id), after.agents.get(&agent_id));
             if old == new {
                 continue;
@@ -69,7 +70,7 @@ impl Engine {
             }
             let left = old.map(|agent| agent.queue_ids.clone()).unwrap_or_default();
             for queue_id in left {
-                let gone = QueueMessage::Agent { agent_id, skills: BTreeMap::default(), readiness: None };
+                let gone = QueueNote::Agent { agent_id, skills: BTreeMap::default(), readiness: None };
                 self.tell_queue(queue_id, gone);
             }
             self.announce(agent_id, readiness);
@@ -82,12 +83,12 @@ impl Engine {
         let Some(agent) = directory.agents.get(&agent_id) else { return };
         for queue_id in &agent.queue_ids {
             let skills = agent.skills.clone();
-            self.tell_queue(*queue_id, QueueMessage::Agent { agent_id, skills, readiness: Some(readiness) });
+            self.tell_queue(*queue_id, QueueNote::Agent { agent_id, skills, readiness: Some(readiness) });
         }
     }
 
     pub(super) fn show_agent(&self, session: &AgentSession) {
-        let presence = Presence { snapshot: session.snapshot(), readiness: session.readiness() };
+        let presence = Presence { snapshot: session.snapshot(), readiness: Some(session.readiness()) };
         let status = presence.snapshot.routing_status;
         let before = self.inner().presence.insert(session.id, presence);
         self.inner().metrics.agent_moved(before.map(|known| known.snapshot.routing_status), status);

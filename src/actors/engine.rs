@@ -6,37 +6,42 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::agent::{Attach, Attached, SocketMessage};
-use super::entity::{Answer, EntityMessage, Host};
+use super::agent::SocketMessage;
+use super::entity::EntityMessage;
 use super::error::AskError;
 use super::orphans::Orphans;
 use super::ports::Carrier;
+use super::post::Post;
 use super::queue::{QueueMessage, QueueStats};
 use super::root::RootMessage;
 use super::shard::ShardMessage;
+use super::sockets::FarSockets;
 use super::writer::{WriterHandle, WriterSettings};
-use crate::domain::agent::{AgentCommand, AgentRefusal, AgentReply, AgentSession, AgentSnapshot, Readiness};
+use crate::cluster::Cluster;
+use crate::cluster::lease::Ended;
+use crate::domain::agent::{AgentSnapshot, Readiness};
 use crate::domain::call::{Call, CallCommand, CallRefusal, CallReply, CarrierNews};
 use crate::domain::directory::Directory;
 use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::placement::{SHARDS, shard_of};
-use crate::domain::record::{EntityRef, ProviderRef};
+use crate::domain::record::{EntityKind, EntityRef, ProviderRef};
 use crate::domain::time::{Clock, Millis};
 use crate::store::{StoreError, Stores};
 use crate::telemetry::Metrics;
 
-/// How long a question to an actor may take, its commit included.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a question is asked again when its actor failed while answering. Commands are
-/// idempotent, so asking twice does not do a thing twice.
-const ASK_TRIES: u32 = 3;
+/// When a node of a cluster looks whether the call of news without one is known by now.
+const LOOK_FOR_PARENTS: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_mins(1),
+];
 /// How long what a test of the store found counts as true.
 const TRY_STORE_AGAIN: Duration = Duration::from_secs(1);
-/// Pause before asking again.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What the engine needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -85,7 +90,8 @@ pub struct EngineHealth {
 #[derive(Debug, Clone)]
 pub(super) struct Presence {
     pub(super) snapshot: AgentSnapshot,
-    pub(super) readiness: Readiness,
+    /// Absent when the session is on another node.
+    pub(super) readiness: Option<Readiness>,
 }
 
 pub(super) struct Inner {
@@ -101,6 +107,11 @@ pub(super) struct Inner {
     pub(super) presence: DashMap<AgentId, Presence>,
     pub(super) queue_stats: DashMap<QueueId, QueueStats>,
     orphans: Orphans,
+    /// Letters to shards of other nodes.
+    pub(super) post: Post,
+    /// Sockets of this node whose sessions are on others.
+    pub(super) sockets: FarSockets,
+    cluster: Option<Cluster>,
     tracker: TaskTracker,
     draining: std::sync::atomic::AtomicBool,
     /// When the store was last tried by somebody who wanted to know how it is.
@@ -117,6 +128,7 @@ impl Engine {
         stores: Stores,
         writer: WriterHandle,
         metrics: Metrics,
+        cluster: Option<Cluster>,
     ) -> Self {
         Self(Arc::new(Inner {
             settings,
@@ -131,6 +143,9 @@ impl Engine {
             presence: DashMap::new(),
             queue_stats: DashMap::new(),
             orphans: Orphans::default(),
+            post: Post::default(),
+            sockets: FarSockets::default(),
+            cluster,
             tracker: TaskTracker::new(),
             draining: false.into(),
             tried_at: Mutex::default(),
@@ -141,68 +156,75 @@ impl Engine {
         &self.0
     }
 
-    /// Asks a call.
-    ///
-    /// # Errors
-    /// See `AskError`.
-    pub async fn call(&self, id: CallId, command: CallCommand) -> Result<CallReply, AskError<CallRefusal>> {
-        self.ask::<Call>(id.into(), command, ShardMessage::Call).await
+    /// The cluster, if this node is part of one.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.0.cluster.as_ref()
     }
 
-    /// Asks an agent session.
-    ///
-    /// # Errors
-    /// See `AskError`.
-    pub async fn agent(
-        &self,
-        id: AgentId,
-        command: AgentCommand,
-    ) -> Result<AgentReply, AskError<AgentRefusal>> {
-        self.ask::<AgentSession>(id.into(), command, ShardMessage::Agent).await
+    /// Whether things of a shard are this node's.
+    pub(super) fn owns(&self, shard: u16) -> bool {
+        self.cluster().is_none_or(|cluster| cluster.owners.owner(shard).as_ref() == Some(&cluster.me))
     }
 
-    async fn ask<H: Host>(
-        &self,
-        id: EntityRef,
-        command: H::Command,
-        wrap: fn(EntityRef, EntityMessage<H>) -> ShardMessage,
-    ) -> Answer<H> {
-        for attempt in 0..ASK_TRIES {
-            if attempt > 0 {
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            let (reply, answer) = oneshot::channel();
-            self.send(id, wrap(id, EntityMessage::Ask { command: command.clone(), reply }));
-            match tokio::time::timeout(ASK_TIMEOUT, answer).await {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(_)) => {}
-                Err(_) => return Err(AskError::Unavailable),
+    /// The root, once it is started.
+    pub(super) fn root(&self) -> Option<ActorRef<RootMessage>> {
+        self.0.root.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shards start here: takes up what is open in them.
+    pub(super) fn shards_come(&self, shards: Vec<u16>) {
+        let engine = self.clone();
+        self.0.tracker.spawn(async move {
+            let calls = engine.resume_shards(&shards).await;
+            engine.0.metrics.calls_taken_up(calls);
+        });
+    }
+
+    /// Shards leave: their sessions and calls are another's to count and to tell of.
+    pub(super) fn shards_leave(&self, shards: &[u16]) {
+        for mut session in self.0.presence.iter_mut() {
+            if shards.contains(&shard_of((*session.key()).into())) && session.readiness.take().is_some() {
+                self.0.metrics.agent_left(session.snapshot.routing_status);
             }
         }
-        Err(AskError::Unavailable)
+        let (engine, shards) = (self.clone(), shards.to_vec());
+        self.0.tracker.spawn(async move {
+            match engine.0.stores.journal.open_entities(EntityKind::Call, &shards).await {
+                Ok(calls) => engine.0.metrics.calls_handed_over(calls.len() as u64),
+                Err(error) => tracing::warn!(%error, "the figure of active calls is too high from now on"),
+            }
+        });
     }
 
-    /// Tells a call something without waiting.
-    pub fn tell_call(&self, id: CallId, command: CallCommand) {
-        self.send(id.into(), ShardMessage::Call(id.into(), EntityMessage::Tell(command)));
-    }
-
-    /// Tells an agent session something without waiting.
-    pub fn tell_agent(&self, id: AgentId, command: AgentCommand) {
-        self.send(id.into(), ShardMessage::Agent(id.into(), EntityMessage::Tell(command)));
-    }
-
-    fn send(&self, id: EntityRef, message: ShardMessage) {
-        let shards = self.0.shards.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some(shard)) = shards.get(usize::from(shard_of(id))) {
-            let _ = shard.cast(message);
+    /// Hands all shards over and leaves the cluster; the lease ends then.
+    pub(super) fn leave_cluster(&self) {
+        if let Some(root) = self.root() {
+            let _ = root.cast(RootMessage::Drain);
         }
     }
 
-    pub(super) fn send_to_shard(&self, number: u16, message: ShardMessage) {
+    /// The shards of this node.
+    pub(super) fn owned_shards(&self) -> Vec<u16> {
+        match self.cluster() {
+            Some(cluster) => cluster.owners.shards_of(&cluster.me),
+            None => (0..SHARDS).collect(),
+        }
+    }
+
+    /// Whether the actor of a shard runs here.
+    pub(super) fn has_shard(&self, shard: u16) -> bool {
         let shards = self.0.shards.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some(shard)) = shards.get(usize::from(number)) {
-            let _ = shard.cast(message);
+        shards.get(usize::from(shard)).is_some_and(Option::is_some)
+    }
+
+    /// Waits while it is not known whether this node still lives for the others.
+    ///
+    /// # Errors
+    /// When it does not: whatever it was about to do is for others to do.
+    pub(super) async fn may_act(&self) -> Result<(), Ended> {
+        match self.cluster() {
+            Some(cluster) => cluster.lease.held().await,
+            None => Ok(()),
         }
     }
 
@@ -212,46 +234,10 @@ impl Engine {
         shards.get(usize::from(number)).cloned().flatten().map(super::shard::ShardRef::new)
     }
 
-    pub(super) fn tell_queue(&self, id: QueueId, message: QueueMessage) {
-        if let Some(queue) = self.0.queues.get(&id) {
-            let _ = queue.cast(message);
-        } else {
-            tracing::warn!(queue.id = %id, "no such queue");
-        }
-    }
-
-    /// Opens a socket on an agent session.
-    ///
-    /// # Errors
-    /// See `AskError`.
-    pub async fn attach(
-        &self,
-        agent_id: AgentId,
-        socket_id: crate::domain::id::SocketId,
-        outbox: mpsc::Sender<Arc<super::agent::AgentEvent>>,
-        last_sequence: Option<u64>,
-    ) -> Result<Attached, AskError<AgentRefusal>> {
-        let settings = self.agent_settings(agent_id).ok_or(AskError::Refused(AgentRefusal::NotReady))?;
-        let (reply, answer) = oneshot::channel();
-        let attach = Box::new(Attach { socket_id, outbox, last_sequence, settings, reply });
+    /// Lets a session forget sockets that nobody has.
+    pub(super) fn check_sockets_now(&self, agent_id: AgentId) {
         let id = EntityRef::from(agent_id);
-        self.send(id, ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Attach(attach))));
-        match tokio::time::timeout(ASK_TIMEOUT, answer).await {
-            Ok(Ok(attached)) => attached,
-            Ok(Err(_)) | Err(_) => Err(AskError::Unavailable),
-        }
-    }
-
-    /// Lets a session forget sockets of before a restart.
-    pub(super) fn check_sockets(&self, agent_id: AgentId) {
-        let id = EntityRef::from(agent_id);
-        self.send(id, ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Check)));
-    }
-
-    /// Closes a socket on an agent session.
-    pub fn detach(&self, agent_id: AgentId, socket_id: crate::domain::id::SocketId) {
-        let id = EntityRef::from(agent_id);
-        self.send(id, ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Detach(socket_id))));
+        self.send(shard_of(id), ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Check)));
     }
 
     /// Takes news from a provider to its call. News that comes before its call is known is kept
@@ -289,7 +275,27 @@ impl Engine {
         let fields = news.raw.fields.get();
         self.0.stores.records.keep_orphan(provider, &news.raw.name, fields, now).await?;
         self.0.orphans.keep(provider, news, names, now);
+        if self.cluster().is_some() {
+            self.look_for_parents(provider, names);
+        }
         Ok(())
+    }
+
+    /// The call of an orphan may become known on another node, which does not look for orphans here.
+    fn look_for_parents(&self, provider: &str, names: &[Box<str>]) {
+        let (engine, provider, names) = (self.clone(), Box::<str>::from(provider), names.to_vec());
+        self.0.tracker.spawn(async move {
+            for delay in LOOK_FOR_PARENTS {
+                tokio::time::sleep(delay).await;
+                if let Ok(Some(call_id)) = engine.find_call(&provider, &names).await {
+                    let now = engine.clock().now();
+                    for news in engine.0.orphans.adopt(&provider, names.iter(), now) {
+                        engine.tell_call(call_id, CallCommand::Carrier(Box::new(news)));
+                    }
+                    return;
+                }
+            }
+        });
     }
 
     /// Tells a call what came before it was known.
@@ -402,11 +408,5 @@ impl Engine {
     /// Lets no new work in any more.
     pub fn drain(&self) {
         self.0.draining.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Lets the shard take up every open entity of its part.
-    pub(super) fn resume_shard(&self, number: u16) {
-        let engine = self.clone();
-        self.0.tracker.spawn(async move { super::root::resume_shard(&engine, number).await });
     }
 }

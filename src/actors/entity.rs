@@ -4,15 +4,19 @@
 //! the shard starts it again from there. Machines differ in their domain module and in their
 //! `Host`, which carries out their effects.
 
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::error::AskError;
-use super::shard::{Bookkeeping, ShardRef};
-use crate::domain::id::FactId;
+use super::letter::{Letter, News, Request, Response};
+use super::shard::{Bookkeeping, ShardMessage, ShardRef};
+use crate::domain::id::{CommandId, FactId};
 use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{EntityRef, FactRecord, Summary};
 use crate::domain::time::{Millis, Timestamp};
@@ -23,11 +27,19 @@ use crate::store::journal::{Append, AppendOutcome};
 const PAGE: usize = 512;
 /// A tick that changed nothing is repeated after this time.
 const RETRY: Millis = Millis::from_secs(15);
+/// Questions that an entity remembers: far more than are ever under way for one at a time.
+const REMEMBERED: usize = 8;
 /// News that could not be stored is tried again after this time.
 const STORE_RETRY: Millis = Millis(250);
 
 /// What a machine needs around it to live as an actor.
-pub(super) trait Host: Machine {
+pub(super) trait Host:
+    Machine<
+        Command: Serialize + DeserializeOwned + Sync,
+        Reply: Serialize + DeserializeOwned,
+        Refusal: Serialize + DeserializeOwned,
+    >
+{
     /// Things of this process that belong to the machine but are not its state: open sockets.
     type Side: Send + 'static;
     /// Messages about those.
@@ -35,6 +47,21 @@ pub(super) trait Host: Machine {
 
     /// The side of a machine that was just started.
     fn side() -> Self::Side;
+
+    /// A message on its way to the shard of its machine.
+    fn for_shard(id: EntityRef, message: EntityMessage<Self>) -> ShardMessage;
+
+    /// A question as another node is asked it.
+    fn request(id: EntityRef, cause: CommandId, command: &Self::Command) -> Request;
+
+    /// Another node's answer to it; `None` when that is no answer to such a question.
+    fn told(response: Response) -> Option<Answer<Self>>;
+
+    /// A command as news that may travel.
+    fn news(id: EntityRef, command: Self::Command) -> News;
+
+    /// The answer to a command that was carried out before; `None` when it shall be decided again.
+    fn repeated(&self, command: &Self::Command) -> Option<Self::Reply>;
 
     /// Carries out one effect. Must not wait: slow work is spawned and comes back as a message.
     fn perform(effect: Self::Effect, id: EntityRef, engine: &Engine);
@@ -58,15 +85,24 @@ pub(super) enum EntityMessage<H: Host> {
     Ask {
         /// The command.
         command: H::Command,
+        /// Which question it is, however often it is asked.
+        cause: CommandId,
         /// Where the answer goes.
         reply: oneshot::Sender<Answer<H>>,
     },
     /// A command whose answer nobody needs; it is repeated until it is stored.
-    Tell(H::Command),
+    Tell {
+        /// The command.
+        command: H::Command,
+        /// Which telling it is.
+        cause: CommandId,
+    },
     /// The deadline may have come.
     Wake,
-    /// Load, and take up again what was under way.
-    Resume,
+    /// Load, and take up again what was under way. Its facts, if they were read already.
+    Resume(Option<Vec<FactRecord>>),
+    /// The shard moves to another node: finish, and end.
+    Leave,
     /// A message about the side.
     Side(H::SideMessage),
     /// The shard wants to know whether the actor may leave memory.
@@ -99,6 +135,8 @@ pub(super) struct EntityState<H: Host> {
     seq: u64,
     /// The side of the machine.
     pub(super) side: H::Side,
+    /// The questions that led to its last facts.
+    inbox: Inbox,
     armed: Option<Timestamp>,
     /// A deadline whose tick changed nothing, and when it is tried again.
     idle_tick: Option<(Timestamp, Timestamp)>,
@@ -124,6 +162,7 @@ impl<H: Host> Actor for EntityActor<H> {
             machine: None,
             seq: 0,
             side: H::side(),
+            inbox: Inbox::default(),
             armed: None,
             idle_tick: None,
             handled: 0,
@@ -149,13 +188,14 @@ impl<H: Host> EntityState<H> {
         message: EntityMessage<H>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            EntityMessage::Ask { command, reply } => {
-                let answer = self.step(command).await?;
+            EntityMessage::Ask { command, cause, reply } => {
+                let answer = self.step(command, Some(cause)).await?;
                 let _ = reply.send(answer);
             }
-            EntityMessage::Tell(command) => self.hear(&me, command).await?,
-            EntityMessage::Wake => self.wake(&me).await?,
-            EntityMessage::Resume => self.resume(&me).await,
+            EntityMessage::Tell { command, cause } => self.hear(command, cause).await?,
+            EntityMessage::Wake => self.wake().await?,
+            EntityMessage::Resume(facts) => self.resume(&me, facts).await,
+            EntityMessage::Leave => me.stop(None),
             EntityMessage::Side(message) => H::side_message(self, message).await?,
             EntityMessage::MayPark => self.offer_to_park(&me),
         }
@@ -179,24 +219,35 @@ impl<H: Host> EntityState<H> {
         if self.machine.is_some() {
             return Ok(());
         }
-        let (mut machine, mut seq) = (H::vacant(self.id), 0);
+        let mut facts = Vec::new();
         loop {
-            let page = self.engine.stores().journal.facts(self.id, seq, PAGE).await?;
+            let after = facts.last().map_or(0, |last: &FactRecord| last.seq);
+            let page = self.engine.stores().journal.facts(self.id, after, PAGE).await?;
             let is_last = page.len() < PAGE;
-            for record in page {
-                let fact = serde_json::from_str(record.body.get()).map_err(|_| StoreError::Corrupt {
-                    table: "facts",
-                    column: "body",
-                    id: record.id.to_string(),
-                })?;
-                machine.apply(&fact, record.at);
-                seq = record.seq;
-            }
+            facts.extend(page);
             if is_last {
                 break;
             }
         }
+        self.fold(facts)
+    }
+
+    /// State is the fold of its facts.
+    fn fold(&mut self, facts: Vec<FactRecord>) -> Result<(), StoreError> {
+        let mut machine = H::vacant(self.id);
+        let (mut seq, mut inbox) = (0, Inbox::default());
+        for record in facts {
+            let fact = serde_json::from_str(record.body.get()).map_err(|_| StoreError::Corrupt {
+                table: "facts",
+                column: "body",
+                id: record.id.to_string(),
+            })?;
+            machine.apply(&fact, record.at);
+            seq = record.seq;
+            inbox.note(record.cause);
+        }
         self.seq = seq;
+        self.inbox = inbox;
         self.machine = Some(machine);
         Ok(())
     }
@@ -210,23 +261,33 @@ impl<H: Host> EntityState<H> {
         self.machine.as_ref().ok_or(StoreError::Unavailable(String::new()))
     }
 
-    /// One step: decide, append, apply, perform.
+    /// One step: decide, append, apply, perform. A question that was carried out before is answered
+    /// again, not carried out again.
     ///
     /// # Errors
     /// When the actor must start again from the journal: somebody else wrote its entity, or it is
     /// not known whether its facts were stored.
-    pub(super) async fn step(&mut self, command: H::Command) -> Result<Answer<H>, ActorProcessingErr> {
+    pub(super) async fn step(
+        &mut self,
+        command: H::Command,
+        cause: Option<CommandId>,
+    ) -> Result<Answer<H>, ActorProcessingErr> {
         if let Err(error) = self.load().await {
             return Ok(Err(AskError::Store(error)));
         }
         let Some(machine) = &mut self.machine else { return Ok(Err(AskError::Unavailable)) };
+        if cause.is_some_and(|cause| self.inbox.knows(cause))
+            && let Some(reply) = machine.repeated(&command)
+        {
+            return Ok(Ok(reply));
+        }
         let now = self.engine.clock().now();
         let Decision { facts, effects, reply } = match machine.decide(command, now) {
             Ok(decision) => decision,
             Err(refusal) => return Ok(Err(AskError::Refused(refusal))),
         };
         if !facts.is_empty() {
-            match self.store(facts, now).await {
+            match self.store(facts, cause, now).await {
                 Ok(()) => {}
                 Err(Unstored::Refused(error)) => return Ok(Err(AskError::Store(error))),
                 Err(Unstored::Unknown(why)) => return Err(why.into()),
@@ -242,9 +303,14 @@ impl<H: Host> EntityState<H> {
         Ok(Ok(reply))
     }
 
-    async fn store(&mut self, facts: Vec<H::Fact>, now: Timestamp) -> Result<(), Unstored> {
+    async fn store(
+        &mut self,
+        facts: Vec<H::Fact>,
+        cause: Option<CommandId>,
+        now: Timestamp,
+    ) -> Result<(), Unstored> {
         let records = self
-            .record(&facts, now)
+            .record(&facts, cause, now)
             .map_err(|error| Unstored::Refused(StoreError::Refused(error.to_string())))?;
         // The summary after the facts is stored with them, so they are applied first. When they were
         // not stored the machine is thrown away and read from the journal at its next use.
@@ -272,12 +338,18 @@ impl<H: Host> EntityState<H> {
             Err(error) => return Err(Unstored::Refused(error)),
         }
         self.seq += records.len() as u64;
+        self.inbox.note(cause);
         after.committed(&mut self.side, &records, &self.engine);
         self.machine = Some(after);
         Ok(())
     }
 
-    fn record(&self, facts: &[H::Fact], now: Timestamp) -> Result<Vec<FactRecord>, serde_json::Error> {
+    fn record(
+        &self,
+        facts: &[H::Fact],
+        cause: Option<CommandId>,
+        now: Timestamp,
+    ) -> Result<Vec<FactRecord>, serde_json::Error> {
         let numbered = facts.iter().zip(self.seq + 1..);
         numbered
             .map(|(fact, seq)| {
@@ -288,6 +360,7 @@ impl<H: Host> EntityState<H> {
                     at: now,
                     kind: H::event_type(fact).into(),
                     body: serde_json::value::to_raw_value(fact)?,
+                    cause,
                 })
             })
             .collect()
@@ -306,29 +379,30 @@ impl<H: Host> EntityState<H> {
         }
     }
 
-    /// News that cannot be stored now is not lost: it is told again.
-    async fn hear(
-        &mut self,
-        me: &ActorRef<EntityMessage<H>>,
-        command: H::Command,
-    ) -> Result<(), ActorProcessingErr> {
+    /// News that cannot be stored now is not lost: it is told again, here or wherever the entity is
+    /// by then.
+    async fn hear(&mut self, command: H::Command, cause: CommandId) -> Result<(), ActorProcessingErr> {
         let again = command.clone();
-        match self.step(command).await? {
+        match self.step(command, Some(cause)).await? {
             Ok(_) => {}
             Err(AskError::Refused(refusal)) => {
                 tracing::debug!(entity = %self.id, %refusal, "news was not taken");
             }
             Err(AskError::Store(error)) if error.is_transient() => {
-                me.send_after(STORE_RETRY.duration(), move || EntityMessage::Tell(again));
+                let (engine, id) = (self.engine.clone(), self.id);
+                engine.tracker().clone().spawn(async move {
+                    tokio::time::sleep(STORE_RETRY.duration()).await;
+                    engine.post(Letter { cause, news: H::news(id, again) });
+                });
             }
             Err(error) => tracing::error!(entity = %self.id, %error, "news was lost"),
         }
         Ok(())
     }
 
-    async fn wake(&mut self, me: &ActorRef<EntityMessage<H>>) -> Result<(), ActorProcessingErr> {
+    async fn wake(&mut self) -> Result<(), ActorProcessingErr> {
         self.armed = None;
-        self.hear(me, H::tick()).await?;
+        self.hear(H::tick(), CommandId::fresh()).await?;
         let now = self.engine.clock().now();
         let due = self.machine.as_ref().and_then(Machine::deadline).filter(|at| *at <= now);
         self.idle_tick = due.map(|tried| (tried, now + RETRY));
@@ -336,10 +410,14 @@ impl<H: Host> EntityState<H> {
         Ok(())
     }
 
-    async fn resume(&mut self, me: &ActorRef<EntityMessage<H>>) {
-        if let Err(error) = self.load().await {
+    async fn resume(&mut self, me: &ActorRef<EntityMessage<H>>, facts: Option<Vec<FactRecord>>) {
+        let loaded = match facts {
+            Some(facts) if self.machine.is_none() => self.fold(facts),
+            Some(_) | None => self.load().await,
+        };
+        if let Err(error) = loaded {
             tracing::warn!(entity = %self.id, %error, "cannot be loaded yet");
-            me.send_after(STORE_RETRY.duration(), || EntityMessage::Resume);
+            me.send_after(STORE_RETRY.duration(), || EntityMessage::Resume(None));
             return;
         }
         let Some(machine) = &self.machine else { return };
@@ -356,6 +434,25 @@ impl<H: Host> EntityState<H> {
         if self.machine.as_ref().is_none_or(Machine::may_park) {
             self.shard.note(Bookkeeping::Park { id: self.id, actor: me.get_id(), handled: self.handled });
         }
+    }
+}
+
+/// The last questions that led to facts; rebuilt from the journal, so that whoever takes the entity
+/// over knows them too.
+#[derive(Default)]
+struct Inbox(VecDeque<CommandId>);
+
+impl Inbox {
+    fn knows(&self, cause: CommandId) -> bool {
+        self.0.contains(&cause)
+    }
+
+    fn note(&mut self, cause: Option<CommandId>) {
+        let Some(cause) = cause.filter(|cause| self.0.back() != Some(cause)) else { return };
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(cause);
     }
 }
 

@@ -165,6 +165,22 @@ impl<H: Host> Nest<H> {
         }
     }
 
+    /// Lets all children finish what they have, and end.
+    pub(super) fn dismiss(&mut self) {
+        for child in self.children.values_mut() {
+            child.sent += 1;
+            let _ = child.actor.cast(EntityMessage::Leave);
+        }
+    }
+
+    /// Sends something to every child in memory.
+    pub(super) fn tell_all(&mut self, message: impl Fn() -> EntityMessage<H>) {
+        for child in self.children.values_mut() {
+            child.sent += 1;
+            let _ = child.actor.cast(message());
+        }
+    }
+
     /// Notes that a child's thing is over, so that it need not stay long.
     pub(super) fn set_final(&mut self, id: EntityRef) {
         if let Some(child) = self.children.get_mut(&id) {
@@ -183,9 +199,10 @@ fn refuse<H: Host>(message: EntityMessage<H>) {
         EntityMessage::Ask { reply, .. } => {
             let _ = reply.send(Err(AskError::Quarantined));
         }
-        EntityMessage::Tell(_)
+        EntityMessage::Tell { .. }
         | EntityMessage::Wake
-        | EntityMessage::Resume
+        | EntityMessage::Resume(_)
+        | EntityMessage::Leave
         | EntityMessage::Side(_)
         | EntityMessage::MayPark => {}
     }

@@ -1,10 +1,14 @@
 //! A queue: its index in memory, rebuilt from calls and sessions whenever it starts.
 //!
-//! Supervised by the root. It proposes; the agent session reserves; the call is then offered. When
-//! it dies the root starts it again and every waiting call and ready session announces itself.
+//! Supervised by the root of the node that owns the queue's shard. It proposes; the agent session
+//! reserves; the call is then offered. When it dies or moves, another is started, and every waiting
+//! call and ready session announces itself. Until the calls that were waiting have done so nobody is
+//! proposed, so that no place is lost.
+
+use std::collections::HashSet;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::engine::Engine;
@@ -17,8 +21,13 @@ use crate::domain::time::{Millis, Timestamp};
 /// How often a queue publishes its figures while they change.
 const PUBLISH: Millis = Millis::from_secs(1);
 
-/// What a queue is sent.
-pub(super) enum QueueMessage {
+/// How long a queue that was started anew waits for calls that do not announce themselves.
+const GATHER: Millis = Millis::from_secs(1);
+
+/// What calls and sessions tell a queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum QueueNote {
     /// A call wants to wait.
     Enter(Box<QueueEntry>),
     /// A call waits no longer.
@@ -35,6 +44,14 @@ pub(super) enum QueueMessage {
         /// What the session announced; absent when the agent does not serve this queue any more.
         readiness: Option<Readiness>,
     },
+}
+
+/// What a queue is sent.
+pub(super) enum QueueMessage {
+    /// News of a call or a session.
+    Note(QueueNote),
+    /// Calls that waited when the queue was started anew.
+    Expect(Vec<CallId>),
     /// A proposal came to nothing.
     Refused(OfferId),
     /// The configuration changed.
@@ -44,7 +61,7 @@ pub(super) enum QueueMessage {
 }
 
 /// The figures of a queue at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct QueueStats {
     /// Calls that wait.
     pub waiting: u64,
@@ -65,6 +82,15 @@ pub(super) struct Args {
     pub(super) queue_id: QueueId,
     pub(super) settings: QueueSettings,
     pub(super) engine: Engine,
+    /// Whether calls may be waiting already, which will be told by `Expect`.
+    pub(super) gathers: bool,
+}
+
+/// Calls that have not announced themselves yet.
+struct Gathering {
+    /// Which; not known yet when absent.
+    missing: Option<HashSet<CallId>>,
+    until: Timestamp,
 }
 
 /// What it holds.
@@ -72,6 +98,7 @@ pub(super) struct State {
     queue_id: QueueId,
     engine: Engine,
     index: QueueIndex,
+    gathering: Option<Gathering>,
     clock_at: Option<Timestamp>,
 }
 
@@ -81,9 +108,14 @@ impl Actor for Queue {
     type Arguments = Args;
 
     async fn pre_start(&self, me: ActorRef<QueueMessage>, args: Args) -> Result<State, ActorProcessingErr> {
-        let Args { queue_id, settings, engine } = args;
+        let Args { queue_id, settings, engine, gathers } = args;
         me.send_interval(PUBLISH.duration(), || QueueMessage::Clock);
-        Ok(State { queue_id, engine, index: QueueIndex::new(settings), clock_at: None })
+        let until = engine.clock().now() + GATHER;
+        let gathering = gathers.then_some(Gathering { missing: None, until });
+        if gathers {
+            me.send_after(GATHER.duration(), || QueueMessage::Clock);
+        }
+        Ok(State { queue_id, engine, index: QueueIndex::new(settings), gathering, clock_at: None })
     }
 
     async fn handle(
@@ -94,20 +126,16 @@ impl Actor for Queue {
     ) -> Result<(), ActorProcessingErr> {
         let now = state.engine.clock().now();
         match message {
-            QueueMessage::Enter(entry) => state.enter(*entry, now),
-            QueueMessage::Leave { call_id } => {
-                state.index.leave(call_id);
-            }
-            QueueMessage::Agent { agent_id, skills, readiness } => match readiness {
-                Some(readiness) if readiness.ready => state.index.agent_ready(agent_id, &skills, readiness),
-                Some(_) | None => state.index.agent_gone(agent_id),
-            },
+            QueueMessage::Note(note) => state.hear(note, now),
+            QueueMessage::Expect(calls) => state.expect(calls),
             QueueMessage::Refused(offer_id) => state.index.refused(offer_id, now),
             QueueMessage::Configure(settings) => state.index.configure(settings),
             QueueMessage::Clock => state.clock_at = None,
         }
-        while let Some(proposal) = state.index.next_match(now) {
-            state.propose(&me, proposal);
+        if state.is_complete(now) {
+            while let Some(proposal) = state.index.next_match(now) {
+                state.propose(&me, proposal);
+            }
         }
         state.wind(&me, now);
         state.publish(now);
@@ -116,6 +144,45 @@ impl Actor for Queue {
 }
 
 impl State {
+    fn hear(&mut self, note: QueueNote, now: Timestamp) {
+        match note {
+            QueueNote::Enter(entry) if self.came(entry.call_id) => self.index.enter_again(*entry, now),
+            QueueNote::Enter(entry) => self.enter(*entry, now),
+            QueueNote::Leave { call_id } => {
+                self.came(call_id);
+                self.index.leave(call_id);
+            }
+            QueueNote::Agent { agent_id, skills, readiness } => match readiness {
+                Some(readiness) if readiness.ready => self.index.agent_ready(agent_id, &skills, readiness),
+                Some(_) | None => self.index.agent_gone(agent_id),
+            },
+        }
+    }
+
+    fn expect(&mut self, calls: Vec<CallId>) {
+        if let Some(gathering) = &mut self.gathering {
+            let missing = calls.into_iter().filter(|call_id| !self.index.holds(*call_id));
+            gathering.missing = Some(missing.collect());
+        }
+    }
+
+    /// A call announced itself; answers whether it was expected.
+    fn came(&mut self, call_id: CallId) -> bool {
+        let missing = self.gathering.as_mut().and_then(|gathering| gathering.missing.as_mut());
+        missing.is_some_and(|missing| missing.remove(&call_id))
+    }
+
+    /// Whether every call that may be waiting is here.
+    fn is_complete(&mut self, now: Timestamp) -> bool {
+        let is_over = |gathering: &Gathering| {
+            gathering.until <= now || gathering.missing.as_ref().is_some_and(HashSet::is_empty)
+        };
+        if self.gathering.as_ref().is_some_and(is_over) {
+            self.gathering = None;
+        }
+        self.gathering.is_none()
+    }
+
     fn enter(&mut self, entry: QueueEntry, now: Timestamp) {
         let call_id = entry.call_id;
         if self.index.enter(entry, now) == Admission::Full {

@@ -133,6 +133,8 @@ pub(super) struct NextPage;
 pub(super) struct State {
     engine: Engine,
     destination: Arc<dyn Destination>,
+    /// The shards whose facts this node brings: those that it owns.
+    shards: Vec<u16>,
     /// Behind which position each shard is read; a shard that is missing is read from the start.
     cursors: HashMap<u16, u64>,
     /// Where reading goes on: no shard has facts to deliver at or before it.
@@ -153,6 +155,7 @@ impl Actor for Relay {
         Ok(State {
             engine: args.engine,
             destination: args.destination,
+            shards: Vec::new(),
             cursors: HashMap::new(),
             position: 0,
             unmarked: 0,
@@ -181,14 +184,23 @@ impl Actor for Relay {
 impl State {
     /// Brings one page; answers how many facts it read.
     async fn relay_page(&mut self) -> Result<usize, StoreError> {
-        if self.cursors.is_empty() {
+        // A node that may not act any more leaves the rest to whoever took over.
+        if self.engine.may_act().await.is_err() {
+            return Ok(0);
+        }
+        let shards = self.engine.owned_shards();
+        if self.cursors.is_empty() || self.shards != shards {
+            self.shards = shards;
             self.load().await?;
+        }
+        if self.shards.is_empty() {
+            return Ok(0);
         }
         if !self.destination.listens() {
             return self.pass_over().await;
         }
         let journal = self.engine.stores().journal.clone();
-        let mut page = journal.read_after(self.position, &[], PAGE).await?;
+        let mut page = journal.read_after(self.position, &self.shards, PAGE).await?;
         let Some(last) = page.last().map(|fact| fact.position) else {
             self.mark_if_due().await?;
             return Ok(0);
@@ -210,9 +222,9 @@ impl State {
     async fn load(&mut self) -> Result<(), StoreError> {
         let cursors = self.engine.stores().journal.cursors(self.destination.name()).await?;
         self.cursors = cursors.into_iter().collect();
-        let all = usize::from(crate::domain::placement::SHARDS);
-        let lowest = self.cursors.values().min().copied().unwrap_or_default();
-        self.position = if self.cursors.len() == all { lowest } else { 0 };
+        let of_shard = |shard| self.cursors.get(shard).copied().unwrap_or_default();
+        self.position = self.shards.iter().map(of_shard).min().unwrap_or_default();
+        self.unmarked = 0;
         Ok(())
     }
 
@@ -235,8 +247,8 @@ impl State {
         if last > self.position {
             self.position = last;
             self.unmarked += 1;
-            for shard in 0..crate::domain::placement::SHARDS {
-                self.cursors.insert(shard, last);
+            for shard in &self.shards {
+                self.cursors.insert(*shard, last);
             }
         }
         self.mark_if_due().await?;
@@ -259,9 +271,8 @@ impl State {
         if self.unmarked == 0 || !is_due {
             return Ok(());
         }
-        // Behind the page that was read last there is nothing left of any shard.
-        let all = (0..crate::domain::placement::SHARDS).map(|shard| (shard, self.position));
-        let cursors: Vec<_> = all.collect();
+        // Behind the page that was read last there is nothing left of any of our shards.
+        let cursors: Vec<_> = self.shards.iter().map(|shard| (*shard, self.position)).collect();
         self.engine.stores().journal.move_cursors(self.destination.name(), &cursors).await?;
         self.cursors = cursors.into_iter().collect();
         self.unmarked = 0;

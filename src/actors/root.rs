@@ -4,34 +4,44 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use super::engine::{Engine, EngineSettings};
+use super::membership::{self, Membership, MembershipMessage};
 use super::queue::{self, Queue, QueueMessage};
 use super::relay::{self, Destination, Relay, ToArchive, ToBus};
 use super::shard::{self, Shard, ShardMessage};
 use super::writer::{self, Inbox, Writer, WriterHandle};
+use crate::cluster::Cluster;
+use crate::cluster::lease::EndReason;
 use crate::domain::directory::{Directory, Queue as QueueRecord};
 use crate::domain::id::QueueId;
-use crate::domain::placement::SHARDS;
+use crate::domain::placement::{SHARDS, shard_of_id};
 use crate::domain::queue::QueueSettings;
-use crate::domain::record::EntityKind;
 use crate::domain::restart::{FailureHistory, RestartPolicy, Verdict};
-use crate::domain::time::Millis;
 use crate::store::{StoreError, Stores};
 use crate::telemetry::Metrics;
 
-/// Delay before an open entity list is read again when the store was not there.
-const STORE_RETRY: Millis = Millis(500);
+/// How long the actors of a shard may take to finish before it moves.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the root is sent.
 pub(super) enum RootMessage {
     /// The call centre's set-up: queues are started or told their settings.
     Queues(Arc<Directory>, oneshot::Sender<()>),
+    /// Take part in a cluster.
+    Join(Box<membership::Args>, oneshot::Sender<()>),
+    /// Hand all shards over and leave the cluster.
+    Drain,
     /// Start a child again.
     Start(Post),
+    /// These shards belong to this node from now on: start them and their queues.
+    Own(Vec<u16>, oneshot::Sender<()>),
+    /// These shards move away: end them and their queues once their actors have finished.
+    Disown(Vec<u16>, oneshot::Sender<()>),
 }
 
 /// The places that the root fills.
@@ -42,6 +52,7 @@ pub(super) enum Post {
     Queue(QueueId),
     /// By the number of its destination.
     Relay(usize),
+    Membership,
 }
 
 /// The actor.
@@ -61,21 +72,28 @@ pub(super) struct State {
     destinations: Vec<Arc<dyn Destination>>,
     posts: HashMap<ActorId, Post>,
     failures: HashMap<Post, FailureHistory>,
+    membership: Option<ActorRef<MembershipMessage>>,
 }
 
 /// Starts the engine's actors; `take_up` then brings back what was under way. Facts are brought to
-/// the bus, and to the archive where that is a product of its own.
+/// the bus, and to the archive where that is a product of its own. A node that stands alone owns all
+/// shards at once; a node of a cluster owns those that it claims (`join`).
 ///
 /// # Errors
 /// When the store cannot be read or the actors do not start.
-pub async fn start(settings: EngineSettings, stores: Stores, metrics: Metrics) -> Result<Engine, StartError> {
+pub async fn start(
+    settings: EngineSettings,
+    stores: Stores,
+    metrics: Metrics,
+    cluster: Option<Cluster>,
+) -> Result<Engine, StartError> {
     let mut destinations: Vec<Arc<dyn Destination>> =
         vec![Arc::new(ToBus { stores: stores.clone(), node: settings.node.clone() })];
     if stores.archive_is_apart {
         destinations.push(Arc::new(ToArchive { stores: stores.clone() }));
     }
     let (writer, inbox) = WriterHandle::new(&settings.writer);
-    let engine = Engine::new(settings, stores, writer, metrics);
+    let engine = Engine::new(settings, stores, writer, metrics, cluster);
     let args = Args { engine: engine.clone(), inbox, destinations };
     let (root, _) =
         ActorRuntime::spawn(None, Root, args).await.map_err(|error| StartError::Actor(error.to_string()))?;
@@ -95,43 +113,6 @@ pub enum StartError {
     Actor(String),
 }
 
-/// Takes up every open session and call from the journal. Providers must be known by then, since
-/// calls ask them at once which of their legs live. Sessions come first, so that calls find them.
-///
-/// # Errors
-/// When the store cannot be read.
-pub async fn take_up(engine: &Engine) -> Result<(), StoreError> {
-    for kind in [EntityKind::Agent, EntityKind::Call] {
-        let open = engine.stores().journal.open_entities(kind).await?;
-        if !open.is_empty() {
-            tracing::info!(count = open.len(), ?kind, "taking up open entities");
-        }
-        if kind == EntityKind::Call {
-            engine.metrics().calls_taken_up(open.len() as u64);
-        }
-        for number in 0..SHARDS {
-            let part = shard::of_shard(&open, number);
-            if !part.is_empty() {
-                engine.send_to_shard(number, ShardMessage::Resume(part));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Lets one shard take up its open entities; waits for the store if it must.
-pub(super) async fn resume_shard(engine: &Engine, number: u16) {
-    for kind in [EntityKind::Agent, EntityKind::Call] {
-        let open = loop {
-            match engine.stores().journal.open_entities(kind).await {
-                Ok(open) => break open,
-                Err(error) => tracing::warn!(%error, "open entities cannot be read yet"),
-            }
-            tokio::time::sleep(STORE_RETRY.duration()).await;
-        };
-        engine.send_to_shard(number, ShardMessage::Resume(shard::of_shard(&open, number)));
-    }
-}
 
 impl Actor for Root {
     type Msg = RootMessage;
@@ -141,10 +122,19 @@ impl Actor for Root {
     async fn pre_start(&self, me: ActorRef<RootMessage>, args: Args) -> Result<State, ActorProcessingErr> {
         let Args { engine, inbox, destinations } = args;
         let mut state =
-            State { engine, inbox, destinations, posts: HashMap::new(), failures: HashMap::new() };
+            State {
+                engine,
+                inbox,
+                destinations,
+                posts: HashMap::new(),
+                failures: HashMap::new(),
+                membership: None,
+            };
         state.start_writer(&me).await?;
-        for number in 0..SHARDS {
-            state.start_shard(&me, number, false).await?;
+        if state.engine.cluster().is_none() {
+            for number in 0..SHARDS {
+                state.start_shard(&me, number, false).await?;
+            }
         }
         for number in 0..state.destinations.len() {
             state.start_relay(&me, number).await?;
@@ -161,13 +151,35 @@ impl Actor for Root {
         match message {
             RootMessage::Queues(directory, reply) => {
                 for queue in directory.queues.values() {
-                    state.set_queue(&me, queue).await?;
+                    if state.engine.owns(shard_of_id(queue.id.uuid())) {
+                        state.set_queue(&me, queue, false).await?;
+                    }
                 }
                 let _ = reply.send(());
             }
+            RootMessage::Join(args, reply) => {
+                let (actor, _) = ActorRuntime::spawn_linked(None, Membership, *args, me.get_cell()).await?;
+                state.posts.insert(actor.get_id(), Post::Membership);
+                state.membership = Some(actor);
+                let _ = reply.send(());
+            }
+            RootMessage::Drain => {
+                if let Some(membership) = &state.membership {
+                    let _ = membership.cast(MembershipMessage::Drain);
+                }
+            }
+            RootMessage::Own(shards, reply) => {
+                state.own(&me, &shards).await?;
+                let _ = reply.send(());
+            }
+            RootMessage::Disown(shards, reply) => state.disown(&shards, reply),
             RootMessage::Start(Post::Writer) => state.start_writer(&me).await?,
-            RootMessage::Start(Post::Shard(number)) => state.start_shard(&me, number, true).await?,
+            RootMessage::Start(Post::Shard(number)) if state.engine.owns(number) => {
+                state.start_shard(&me, number, true).await?;
+            }
+            RootMessage::Start(Post::Shard(_)) => {}
             RootMessage::Start(Post::Queue(queue_id)) => state.restart_queue(&me, queue_id).await?,
+            RootMessage::Start(Post::Membership) => {}
             RootMessage::Start(Post::Relay(number)) => state.start_relay(&me, number).await?,
         }
         Ok(())
@@ -205,7 +217,13 @@ impl State {
             Post::Shard(_) => "shard",
             Post::Queue(_) => "queue",
             Post::Relay(_) => "relay",
+            Post::Membership => "membership",
         });
+        if let (Post::Membership, Some(cluster)) = (post, self.engine.cluster()) {
+            // It alone knows what this node owns. Another run of it starts from what the store knows.
+            cluster.lease.end(EndReason::BeatLost);
+            return;
+        }
         let delay = match self.failures.entry(post).or_default().record(&RestartPolicy::default(), now) {
             Verdict::Restart(delay) => delay,
             Verdict::Quarantine(until) => until.since(now),
@@ -259,6 +277,7 @@ impl State {
         &mut self,
         me: &ActorRef<RootMessage>,
         queue: &QueueRecord,
+        gathers: bool,
     ) -> Result<(), ActorProcessingErr> {
         let settings = QueueSettings {
             strategy: queue.strategy,
@@ -269,11 +288,59 @@ impl State {
             let _ = actor.cast(QueueMessage::Configure(settings));
             return Ok(());
         }
-        let args = queue::Args { queue_id: queue.id, settings, engine: self.engine.clone() };
+        let args = queue::Args { queue_id: queue.id, settings, engine: self.engine.clone(), gathers };
         let (actor, _) = ActorRuntime::spawn_linked(None, Queue, args, me.get_cell()).await?;
         self.posts.insert(actor.get_id(), Post::Queue(queue.id));
         self.engine.inner().queues.insert(queue.id, actor);
+        if gathers {
+            self.engine.gather(queue.id);
+        }
         Ok(())
+    }
+
+    async fn own(&mut self, me: &ActorRef<RootMessage>, shards: &[u16]) -> Result<(), ActorProcessingErr> {
+        for number in shards {
+            if !self.engine.has_shard(*number) {
+                self.start_shard(me, *number, false).await?;
+            }
+        }
+        let directory = self.engine.directory();
+        for queue in directory.queues.values() {
+            if shards.contains(&shard_of_id(queue.id.uuid())) {
+                self.set_queue(me, queue, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever looks for the shards from now on does not find them here. Their queues end at once,
+    /// since they are rebuilt anyway; their entities finish what they have first.
+    fn disown(&mut self, shards: &[u16], reply: oneshot::Sender<()>) {
+        let inner = self.engine.inner();
+        inner.queues.retain(|id, queue| {
+            let stays = !shards.contains(&shard_of_id(id.uuid()));
+            if !stays {
+                queue.stop(None);
+            }
+            stays
+        });
+        let leaving: Vec<_> = {
+            let mut places = inner.shards.write().unwrap_or_else(PoisonError::into_inner);
+            let taken = shards.iter().filter_map(|number| places.get_mut(usize::from(*number))?.take());
+            taken.collect()
+        };
+        self.engine.tracker().spawn(async move {
+            let ends = leaving.iter().map(|shard| async {
+                let (reply, closed) = oneshot::channel();
+                let _ = shard.cast(ShardMessage::Close(reply));
+                if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
+                    tracing::error!("a shard does not end and is stopped");
+                    shard.kill();
+                }
+            });
+            futures_util::future::join_all(ends).await;
+            let _ = reply.send(());
+        });
     }
 
     /// A queue has no journal: whoever waits in it and whoever is ready for it announces itself.
@@ -284,11 +351,9 @@ impl State {
     ) -> Result<(), ActorProcessingErr> {
         self.engine.inner().queues.remove(&queue_id);
         let directory = self.engine.directory();
-        if let Some(queue) = directory.queues.get(&queue_id) {
-            self.set_queue(me, queue).await?;
-            for number in 0..SHARDS {
-                self.engine.resume_shard(number);
-            }
+        let queue = directory.queues.get(&queue_id);
+        if let Some(queue) = queue.filter(|_| self.engine.owns(shard_of_id(queue_id.uuid()))) {
+            self.set_queue(me, queue, true).await?;
         }
         Ok(())
     }

@@ -6,14 +6,18 @@
 use std::collections::{BTreeSet, HashMap};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
 
+use super::agent::SocketMessage;
 use super::engine::Engine;
-use super::entity::EntityMessage;
+use super::entity::{EntityMessage, Host as _};
+use super::letter::Letter;
 use super::nest::{AfterFailure, Nest};
 use crate::domain::agent::AgentSession;
 use crate::domain::call::Call;
-use crate::domain::placement::shard_of;
-use crate::domain::record::{EntityKind, EntityRef};
+use crate::domain::id::AgentId;
+use crate::domain::node::NodeRef;
+use crate::domain::record::{EntityKind, EntityRef, FactRecord};
 use crate::domain::time::{Millis, Timestamp};
 
 /// How often a shard looks for children that may leave memory.
@@ -33,8 +37,12 @@ pub(super) enum ShardMessage {
     Clock,
     /// Look for children that may leave memory.
     Sweep,
-    /// Take up these entities.
-    Resume(Vec<EntityRef>),
+    /// Take up these entities; with their facts, where those were read already.
+    Resume(Vec<(EntityRef, Option<Vec<FactRecord>>)>),
+    /// A node is gone, and its sockets with it.
+    NodeGone(NodeRef),
+    /// The shard moves to another node: let all children finish, say so, and end.
+    Close(oneshot::Sender<()>),
 }
 
 /// What children tell their shard.
@@ -96,6 +104,8 @@ pub(super) struct State {
     deadlines: BTreeSet<(Timestamp, EntityRef)>,
     deadline_of: HashMap<EntityRef, Timestamp>,
     clock_at: Option<Timestamp>,
+    /// Who waits for the end, once the shard is closed.
+    closing: Option<oneshot::Sender<()>>,
 }
 
 impl Actor for Shard {
@@ -107,7 +117,8 @@ impl Actor for Shard {
         let Args { number, engine, takes_up } = args;
         me.send_after(SWEEP.duration(), || ShardMessage::Sweep);
         if takes_up {
-            engine.resume_shard(number);
+            let engine = engine.clone();
+            engine.tracker().clone().spawn(async move { engine.resume_shards(&[number]).await });
         }
         Ok(State {
             number,
@@ -117,6 +128,7 @@ impl Actor for Shard {
             deadlines: BTreeSet::new(),
             deadline_of: HashMap::new(),
             clock_at: None,
+            closing: None,
         })
     }
 
@@ -126,6 +138,10 @@ impl Actor for Shard {
         message: ShardMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        if state.closing.is_some() {
+            state.turn_away(message);
+            return Ok(());
+        }
         match message {
             ShardMessage::Call(id, message) => {
                 let shard = ShardRef::new(me.clone());
@@ -144,9 +160,18 @@ impl Actor for Shard {
                 me.send_after(SWEEP.duration(), || ShardMessage::Sweep);
             }
             ShardMessage::Resume(entities) => {
-                for id in entities {
-                    State::send(&me, id, Errand::Resume);
+                for (id, facts) in entities {
+                    State::resume(&me, id, facts);
                 }
+            }
+            ShardMessage::NodeGone(node) => {
+                state.agents.tell_all(|| EntityMessage::Side(SocketMessage::NodeGone(node.clone())));
+            }
+            ShardMessage::Close(reply) => {
+                state.closing = Some(reply);
+                state.calls.dismiss();
+                state.agents.dismiss();
+                state.end_when_empty(&me);
             }
         }
         Ok(())
@@ -163,32 +188,70 @@ impl Actor for Shard {
             SupervisionEvent::ActorTerminated(actor, _, _) => {
                 state.calls.ended(actor.get_id(), &state.engine);
                 state.agents.ended(actor.get_id(), &state.engine);
+                state.end_when_empty(&me);
             }
             SupervisionEvent::ActorFailed(actor, why) => {
                 tracing::error!(shard = state.number, %why, "actor failed");
                 state.child_failed(actor.get_id(), &me);
+                state.end_when_empty(&me);
             }
         }
         Ok(())
     }
 }
 
-/// Why a shard sends something to one of its own.
-#[derive(Clone, Copy)]
-enum Errand {
-    Wake,
-    Resume,
-}
-
 impl State {
-    fn send(me: &ActorRef<ShardMessage>, id: EntityRef, errand: Errand) {
-        let message = match (id.kind, errand) {
-            (EntityKind::Call, Errand::Wake) => ShardMessage::Call(id, EntityMessage::Wake),
-            (EntityKind::Call, Errand::Resume) => ShardMessage::Call(id, EntityMessage::Resume),
-            (EntityKind::Agent, Errand::Wake) => ShardMessage::Agent(id, EntityMessage::Wake),
-            (EntityKind::Agent, Errand::Resume) => ShardMessage::Agent(id, EntityMessage::Resume),
-        };
-        let _ = me.cast(message);
+    fn wake(me: &ActorRef<ShardMessage>, id: EntityRef) {
+        let _ = me.cast(match id.kind {
+            EntityKind::Call => ShardMessage::Call(id, EntityMessage::Wake),
+            EntityKind::Agent => ShardMessage::Agent(id, EntityMessage::Wake),
+        });
+    }
+
+    fn resume(me: &ActorRef<ShardMessage>, id: EntityRef, facts: Option<Vec<FactRecord>>) {
+        let _ = me.cast(match id.kind {
+            EntityKind::Call => ShardMessage::Call(id, EntityMessage::Resume(facts)),
+            EntityKind::Agent => ShardMessage::Agent(id, EntityMessage::Resume(facts)),
+        });
+    }
+
+    /// The shard is closed: news goes where the shard goes, questions are asked again there.
+    fn turn_away(&self, message: ShardMessage) {
+        match message {
+            ShardMessage::Call(id, EntityMessage::Tell { command, cause }) => {
+                self.engine.post(Letter { cause, news: Call::news(id, command) });
+            }
+            ShardMessage::Agent(id, EntityMessage::Tell { command, cause }) => {
+                self.engine.post(Letter { cause, news: AgentSession::news(id, command) });
+            }
+            ShardMessage::Agent(id, EntityMessage::Side(SocketMessage::Detach(socket_id))) => {
+                self.engine.detach(AgentId::from_uuid(id.id), socket_id);
+            }
+            ShardMessage::Close(reply) => {
+                let _ = reply.send(());
+            }
+            ShardMessage::Call(..)
+            | ShardMessage::Agent(..)
+            | ShardMessage::Note(_)
+            | ShardMessage::Clock
+            | ShardMessage::Sweep
+            | ShardMessage::Resume(_)
+            | ShardMessage::NodeGone(_) => {}
+        }
+    }
+
+    fn end_when_empty(&mut self, me: &ActorRef<ShardMessage>) {
+        if self.calls.len() + self.agents.len() > 0 {
+            return;
+        }
+        if let Some(reply) = self.closing.take() {
+            let _ = reply.send(());
+            // Whoever waits may count on nothing being written here any more; late messages find the
+            // shard closed until it is gone.
+            let (closed, _) = oneshot::channel();
+            self.closing = Some(closed);
+            me.stop(None);
+        }
     }
 
     fn child_failed(&mut self, actor: ActorId, me: &ActorRef<ShardMessage>) {
@@ -196,15 +259,15 @@ impl State {
             AfterFailure::NotMine => self.agents.failed(actor, &self.engine),
             found @ AfterFailure::StartAt(..) => found,
         };
-        if let AfterFailure::StartAt(id, at) = after {
+        if let (AfterFailure::StartAt(id, at), None) = (after, &self.closing) {
             let delay = at.since(self.engine.clock().now());
             let me = me.clone();
             if delay == Millis(0) {
-                Self::send(&me, id, Errand::Resume);
+                Self::resume(&me, id, None);
             } else {
                 self.engine.tracker().spawn(async move {
                     tokio::time::sleep(delay.duration()).await;
-                    Self::send(&me, id, Errand::Resume);
+                    Self::resume(&me, id, None);
                 });
             }
         }
@@ -242,7 +305,7 @@ impl State {
             }
             self.deadlines.pop_first();
             self.deadline_of.remove(&id);
-            Self::send(me, id, Errand::Wake);
+            Self::wake(me, id);
         }
         self.wind(me);
     }
@@ -263,7 +326,3 @@ impl State {
     }
 }
 
-/// The open entities of one shard among those of all.
-pub(super) fn of_shard(entities: &[EntityRef], number: u16) -> Vec<EntityRef> {
-    entities.iter().copied().filter(|id| shard_of(*id) == number).collect()
-}

@@ -92,11 +92,29 @@ pub struct Role {
 }
 
 /// Several nodes.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Whether this node is one of several.
     pub enabled: bool,
+    /// Where this node listens for the others.
+    pub listen: String,
+    /// Where the others reach it; empty = `listen`.
+    pub address: String,
+    /// From one renewal of its lease to the next.
+    pub beat_ms: Millis,
+    /// How long others wait for a node that does not renew.
+    pub lease_ms: Millis,
+    /// How long a peer may be silent before its connection is given up.
+    pub silent_after_ms: Millis,
+    /// What all nodes know and nobody else; empty = made once and kept in the store.
+    pub secret: String,
+    /// Certificate of the authority that nodes trust, as PEM; empty = made once and kept in the store.
+    pub ca_file: PathBuf,
+    /// This node's certificate, as PEM, with its name in it.
+    pub cert_file: PathBuf,
+    /// The key of that certificate, as PEM.
+    pub key_file: PathBuf,
 }
 
 /// Signing in.
@@ -210,6 +228,22 @@ impl fmt::Debug for Store {
             .field("flush_after_ms", &self.flush_after_ms)
             .field("queue_rows", &self.queue_rows)
             .finish()
+    }
+}
+
+/// Shows everything but the secret.
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("enabled", &self.enabled)
+            .field("listen", &self.listen)
+            .field("address", &self.address)
+            .field("beat_ms", &self.beat_ms)
+            .field("lease_ms", &self.lease_ms)
+            .field("silent_after_ms", &self.silent_after_ms)
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::settings::{Provider, Settings};
+use crate::domain::node::Role;
 use crate::domain::time::Millis;
 
 /// A key and why its value cannot work.
@@ -24,8 +25,8 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
         );
     }
     faults.check(settings.node.name.trim().is_empty(), "node.name", "must not be empty");
-    faults.check(settings.node.roles != ["all"], "node.roles", "must be [\"all\"]");
-    faults.check(settings.cluster.enabled, "cluster.enabled", "must be false: this version runs on one node");
+    faults.roles(settings);
+    faults.cluster(settings);
     let store = &settings.store;
     let begins = |url: &str, starts: &[&str]| starts.iter().any(|start| url.starts_with(start));
     let known = store.url.is_empty()
@@ -98,7 +99,9 @@ impl Faults {
             carriers.map(|(name, provider)| (format!("providers.{name}.listen"), &provider.listen));
         let own =
             [("server.listen", &settings.server.listen), ("telemetry.listen", &settings.telemetry.listen)];
-        for (key, value) in own.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(carriers) {
+        let cluster = settings.cluster.enabled.then_some(("cluster.listen", &settings.cluster.listen));
+        let own = own.into_iter().chain(cluster).map(|(key, value)| (key.to_owned(), value));
+        for (key, value) in own.chain(carriers) {
             let Ok(address) = value.parse::<SocketAddr>() else { continue };
             if address.port() == 0 {
                 continue;
@@ -108,6 +111,46 @@ impl Faults {
                 None => taken.push((key, address)),
             }
         }
+    }
+
+    fn roles(&mut self, settings: &Settings) {
+        let roles = &settings.node.roles;
+        let fine = roles == &["all"]
+            || (!roles.is_empty() && roles.iter().all(|word| word.parse::<Role>().is_ok()));
+        let words = Role::ALL.map(Role::as_str).join(", ");
+        self.check(!fine, "node.roles", &format!("must be [\"all\"] or some of {words}"));
+        let is_alone = !settings.cluster.enabled && roles != &["all"];
+        self.check(is_alone, "node.roles", "must be [\"all\"] for a node that stands alone");
+    }
+
+    fn cluster(&mut self, settings: &Settings) {
+        let cluster = &settings.cluster;
+        if !cluster.enabled {
+            return;
+        }
+        let name = &settings.node.name;
+        let fine_name = (1..=63).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        self.check(!fine_name, "node.name", "must be lower-case letters, digits and hyphens in a cluster");
+        let is_shared = settings.store.url.starts_with("postgres");
+        self.check(!is_shared, "store.url", "must be postgres://… in a cluster");
+        let is_shared = settings.cache.url.starts_with("redis");
+        self.check(!is_shared, "cache.url", "must be redis://… in a cluster");
+        self.listen("cluster.listen", &cluster.listen, false);
+        self.check(cluster.beat_ms < Millis(50), "cluster.beat_ms", "must be at least 50 milliseconds");
+        let is_short = cluster.lease_ms.0 < cluster.beat_ms.0.saturating_mul(3);
+        self.check(is_short, "cluster.lease_ms", "must be at least three times cluster.beat_ms");
+        let is_short = cluster.silent_after_ms < Millis(500);
+        self.check(is_short, "cluster.silent_after_ms", "must be at least 500 milliseconds");
+        let files = [&cluster.ca_file, &cluster.cert_file, &cluster.key_file];
+        let given = files.iter().filter(|file| !file.as_os_str().is_empty()).count();
+        self.check(
+            given != 0 && given != files.len(),
+            "cluster.ca_file",
+            "must be given with cluster.cert_file and cluster.key_file, or none of them",
+        );
+        let has_secret = !cluster.secret.is_empty();
+        self.check(has_secret && cluster.secret.len() < 32, "cluster.secret", "must have at least 32 bytes");
     }
 
     fn url(&mut self, key: &str, value: &str) {

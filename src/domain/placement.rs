@@ -1,5 +1,7 @@
 //! Which shard an entity belongs to.
 
+use uuid::Uuid;
+
 use super::record::EntityRef;
 
 /// Shards of a cluster, fixed when it is first created.
@@ -9,8 +11,14 @@ pub const SHARDS: u16 = 256;
 /// Source of the constants: the FNV reference by Fowler, Noll and Vo (64 bit).
 #[must_use]
 pub fn shard_of(entity: EntityRef) -> u16 {
+    shard_of_id(entity.id)
+}
+
+/// The shard of anything that has an id, as a queue.
+#[must_use]
+pub fn shard_of_id(id: Uuid) -> u16 {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in entity.id.as_bytes() {
+    for byte in id.as_bytes() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
     // The low bits of FNV are its weakest; fold the high half in before taking the remainder.

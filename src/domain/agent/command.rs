@@ -53,7 +53,7 @@ pub struct Activity {
 }
 
 /// A queue wants this agent for a call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
     /// The offer.
     pub offer_id: OfferId,
@@ -68,7 +68,7 @@ pub struct Reservation {
 }
 
 /// What may be asked of an agent session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum AgentCommand {
     /// A socket was opened.
     Connect {
@@ -140,6 +140,8 @@ pub enum AgentCommand {
     },
     /// An operator frees a session that hangs on a call.
     ForceRelease,
+    /// A queue gathers its agents anew: the session says again whether it is ready.
+    Announce,
     /// The deadline has come.
     Tick,
     /// Changes nothing; answers with a snapshot.
@@ -246,7 +248,7 @@ pub struct EngagedCall {
 }
 
 /// What an agent session answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum AgentReply {
     /// Done; the session as it is now.
     Done(Box<AgentSnapshot>),
@@ -258,7 +260,7 @@ pub enum AgentReply {
 }
 
 /// Why a session did not do what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AgentRefusal {
     /// The agent cannot take one more call now.
     #[error("agent cannot take a call now")]
@@ -291,7 +293,7 @@ pub enum AgentEffect {
 }
 
 /// Whether an agent could take a call, and what the routing strategies need to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Whether it could take one.
     pub ready: bool,

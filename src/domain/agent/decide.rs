@@ -178,6 +178,7 @@ impl Draft {
             AgentCommand::CompleteWrapUp { call_id } => self.complete_wrap_up(call_id)?,
             AgentCommand::ExtendWrapUp { call_id, by } => self.extend_wrap_up(call_id, by)?,
             AgentCommand::ForceRelease => self.force_release(),
+            AgentCommand::Announce => self.effects.push(AgentEffect::Announce(self.session.readiness())),
             AgentCommand::Tick => self.tick(),
             AgentCommand::Show => {}
         }

@@ -1,5 +1,6 @@
 //! What may be asked of a call, and what it answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +48,7 @@ pub enum Overflow {
 }
 
 /// A call arrives from a provider.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Arrival {
     /// Name of the provider section.
     pub provider: Box<str>,
@@ -66,7 +67,7 @@ pub struct Arrival {
 }
 
 /// Somebody wants a call to be made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DialRequest {
     /// Name of the provider section.
     pub provider: Box<str>,
@@ -87,7 +88,7 @@ pub struct DialRequest {
 }
 
 /// A verified request of the provider as it came, kept for the timeline.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RawEvent {
     /// Same for each repetition of the same news, different for any other.
     pub key: u64,
@@ -98,7 +99,7 @@ pub struct RawEvent {
 }
 
 /// Which leg news is about, by whatever the provider told.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegHint {
     /// Our id, from the query string of an address we handed out.
     pub leg_id: Option<LegId>,
@@ -113,7 +114,7 @@ pub struct LegHint {
 }
 
 /// News from the provider about a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CarrierNews {
     /// Which leg it is about.
     pub leg: LegHint,
@@ -128,7 +129,7 @@ pub struct CarrierNews {
 }
 
 /// What happened at the provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum News {
     /// A leg came this far. `answered_for` is how long it was connected, told at its end.
     Leg {
@@ -190,7 +191,7 @@ pub enum News {
 }
 
 /// What the provider wants a document for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
     /// The leg that we placed was answered.
     Answered,
@@ -206,7 +207,7 @@ pub enum Asked {
 }
 
 /// What a leg shall do, in neutral words; the provider module writes it in its own language.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Document {
     /// Wait in the call's room until an agent joins.
     WaitInRoom,
@@ -232,7 +233,7 @@ pub enum Document {
 }
 
 /// How an order to the provider went.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderResult {
     /// Done; for a new leg, the provider's id of it.
     Done {
@@ -251,7 +252,7 @@ pub enum OrderResult {
 }
 
 /// Who asks for something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum By {
     /// The agent who has the call.
     Agent(AgentId),
@@ -260,7 +261,7 @@ pub enum By {
 }
 
 /// What people do with a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Control {
     /// Put the customer on hold.
     Hold,
@@ -278,7 +279,7 @@ pub enum Control {
 }
 
 /// What an agent session knows of its part in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentView {
     /// The offer still rings.
     Ringing,
@@ -300,7 +301,7 @@ pub enum AgentView {
 }
 
 /// An offer that an agent session made by reserving itself.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OfferMade {
     /// The offer.
     pub offer_id: OfferId,
@@ -317,7 +318,7 @@ pub struct OfferMade {
 }
 
 /// What may be asked of a call.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CallCommand {
     /// A call arrives.
     Arrive(Box<Arrival>),
@@ -354,6 +355,11 @@ pub enum CallCommand {
         /// What the session knows.
         view: AgentView,
     },
+    /// A queue gathers its calls anew: one that waits in it says so again.
+    Announce {
+        /// The queue.
+        queue_id: QueueId,
+    },
     /// The queue has no room.
     QueueFull {
         /// The queue.
@@ -373,7 +379,7 @@ pub enum CallCommand {
 }
 
 /// Which kind of order a result is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OrderKind {
     /// A leg to be placed.
     Place,
@@ -391,7 +397,7 @@ pub enum OrderKind {
 }
 
 /// What a call answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CallReply {
     /// What the leg that asked shall do.
     Document(Document),
@@ -400,7 +406,7 @@ pub enum CallReply {
 }
 
 /// Why a call did not do what was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum CallRefusal {
     /// There is no such call.
     #[error("call does not exist")]
@@ -412,7 +418,7 @@ pub enum CallRefusal {
     #[error("call is {state}, which does not allow this")]
     WrongState {
         /// Its state.
-        state: &'static str,
+        state: Cow<'static, str>,
     },
     /// The call belongs to another agent.
     #[error("call belongs to another agent")]

@@ -135,6 +135,7 @@ pub fn decide(call: &Call, command: CallCommand, now: Timestamp) -> Result<Decis
         CallCommand::Carrier(_)
         | CallCommand::Ordered { .. }
         | CallCommand::QueueFull { .. }
+        | CallCommand::Announce { .. }
         | CallCommand::Control { .. }
         | CallCommand::Show
             if is_vacant =>
@@ -150,6 +151,7 @@ pub fn decide(call: &Call, command: CallCommand, now: Timestamp) -> Result<Decis
         }
         CallCommand::Answered { agent_id, offer_id, view } => Ok(draft.agent_view(agent_id, offer_id, view)),
         CallCommand::QueueFull { queue_id } => Ok(queue_full(draft, queue_id)),
+        CallCommand::Announce { queue_id } => Ok(announce(draft, queue_id)),
         CallCommand::Control { by, control } => control_call(draft, by, control),
         CallCommand::Tick => Ok(tick(draft)),
         CallCommand::Show => Ok(draft.done()),
@@ -195,6 +197,15 @@ fn arrive_again(mut draft: Draft, arrival: Arrival) -> Decision<Call> {
     }
     let document = draft.customer_document();
     draft.document(document)
+}
+
+/// A queue that was started anew asks who waits in it.
+fn announce(mut draft: Draft, queue_id: QueueId) -> Decision<Call> {
+    let is_there = draft.call.routing.as_ref().is_some_and(|routing| routing.queue_id == queue_id);
+    if is_there && draft.call.phase == Phase::Queued {
+        draft.enter_queue();
+    }
+    draft.done()
 }
 
 fn dial(mut draft: Draft, request: DialRequest) -> Decision<Call> {
@@ -320,7 +331,7 @@ fn set_hold(draft: &mut Draft, held: bool) -> Result<(), CallRefusal> {
         | Phase::Voicemail { .. }
         | Phase::Closing { .. }
         | Phase::WrapUp { .. }
-        | Phase::Ended => return Err(CallRefusal::WrongState { state: draft.call.state_word() }),
+        | Phase::Ended => return Err(CallRefusal::WrongState { state: draft.call.state_word().into() }),
     };
     if is_held == held {
         return Ok(());

@@ -101,7 +101,7 @@ pub enum ExitReasonOrOffer {
 }
 
 /// A call that waits, as the queue's index sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueueEntry {
     /// The call.
     pub call_id: CallId,

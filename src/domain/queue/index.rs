@@ -144,6 +144,12 @@ impl QueueIndex {
         Admission::Waiting
     }
 
+    /// A call takes the place again that it had in the queue before it was started anew.
+    pub fn enter_again(&mut self, entry: QueueEntry, now: Timestamp) {
+        self.leave(entry.call_id);
+        self.insert(entry, now);
+    }
+
     fn insert(&mut self, entry: QueueEntry, now: Timestamp) {
         let stage = self.stage_at(now.since(entry.since));
         let class = self.class_of(relaxed(&entry.skills, stage));
@@ -359,6 +365,12 @@ impl QueueIndex {
     #[must_use]
     pub fn oldest(&self) -> Option<Timestamp> {
         self.by_age.first().map(|(since, _)| *since)
+    }
+
+    /// Whether a call waits here.
+    #[must_use]
+    pub fn holds(&self, call_id: CallId) -> bool {
+        self.waiting.contains_key(&call_id)
     }
 
     /// The place of a call among those that wait, from 1, in the order in which they would be
