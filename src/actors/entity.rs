@@ -288,6 +288,7 @@ impl<H: Host> EntityState<H> {
                     at: now,
                     kind: H::event_type(fact).into(),
                     body: serde_json::value::to_raw_value(fact)?,
+                    cause: None,
                 })
             })
             .collect()

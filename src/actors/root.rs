@@ -102,7 +102,7 @@ pub enum StartError {
 /// When the store cannot be read.
 pub async fn take_up(engine: &Engine) -> Result<(), StoreError> {
     for kind in [EntityKind::Agent, EntityKind::Call] {
-        let open = engine.stores().journal.open_entities(kind).await?;
+        let open = engine.stores().journal.open_entities(kind, &[]).await?;
         if !open.is_empty() {
             tracing::info!(count = open.len(), ?kind, "taking up open entities");
         }
@@ -123,7 +123,7 @@ pub async fn take_up(engine: &Engine) -> Result<(), StoreError> {
 pub(super) async fn resume_shard(engine: &Engine, number: u16) {
     for kind in [EntityKind::Agent, EntityKind::Call] {
         let open = loop {
-            match engine.stores().journal.open_entities(kind).await {
+            match engine.stores().journal.open_entities(kind, &[]).await {
                 Ok(open) => break open,
                 Err(error) => tracing::warn!(%error, "open entities cannot be read yet"),
             }
