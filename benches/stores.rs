@@ -93,6 +93,7 @@ fn fact(entity: EntityRef, seq: u64) -> FactRecord {
         at: Clock.now(),
         kind: "call.leg_moved".into(),
         body: RawValue::from_string(body).unwrap(),
+        cause: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Wiring: from settings to a running node, and back down again.
 
+mod cluster;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,13 +15,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::{self, AgentLimits, Engine, EngineSettings, WriterSettings};
+use crate::cluster::beat::BeatThread;
+use crate::cluster::lease::EndReason;
 use crate::config::{Provider, Settings};
 use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::time::Clock;
 use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
-use crate::edge::{EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
+use crate::edge::{Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
 use crate::telemetry::Metrics;
@@ -30,6 +34,8 @@ pub const KEY_FILE: &str = "token-key.pk8";
 const TWILIO_API: &str = "https://api.twilio.com";
 /// How long connections may take to end when the node stops.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long a node that leaves a cluster may take to hand its shards over.
+const HANDOVER: Duration = Duration::from_secs(30);
 
 /// A running node.
 pub struct Node {
@@ -41,9 +47,12 @@ pub struct Node {
     pub telemetry_address: Option<SocketAddr>,
     /// Makes tokens.
     pub authority: Arc<Authority>,
-    drain: watch::Sender<bool>,
+    drain: watch::Sender<Departure>,
     stop: CancellationToken,
     servers: Vec<JoinHandle<()>>,
+    /// Renews the lease as long as the node lives.
+    beat: Option<BeatThread>,
+    drain_for: Duration,
 }
 
 /// Starts a node.
@@ -58,14 +67,30 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let stores = open_stores(settings).await?;
     seed_activities(&*stores.records).await?;
     let metrics = Metrics::new();
-    let engine = actors::start(engine_settings(settings), stores, metrics).await?;
     let is_named = !settings.server.public_url.is_empty();
     let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
+    let (stores, member) = if settings.cluster.enabled {
+        let registered = cluster::register(settings, &stores, &public_url).await?;
+        (registered.stores, Some((registered.cluster, registered.joining)))
+    } else {
+        (stores, None)
+    };
+    let (member, joining) = member.unzip();
+    let engine = actors::start(engine_settings(settings), stores, metrics, member).await?;
     let webhooks = providers(settings, &engine, &public_url)?;
-    actors::take_up(&engine).await?;
-    let authority =
-        Arc::new(Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)?);
-    let (drain, draining) = watch::channel(false);
+    let issuer = &settings.auth.issuer;
+    let authority = Arc::new(match &joining {
+        Some(joining) => Authority::of_seed(&joining.token_seed(), issuer)?,
+        None => Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), issuer)?,
+    });
+    let beat = match joining {
+        Some(joining) => Some(joining.join(&engine, settings).await?),
+        None => {
+            actors::take_up(&engine).await?;
+            None
+        }
+    };
+    let (drain, draining) = watch::channel(Departure::No);
     let state = edge_state(settings, &engine, webhooks, &authority, draining);
     let stop = CancellationToken::new();
     let mut servers = vec![serve(listener, router(state), stop.clone())];
@@ -75,14 +100,31 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         telemetry_address = Some(listener.local_addr()?);
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
-    Ok(Node { engine, address, telemetry_address, authority, drain, stop, servers })
+    let drain_for = settings.cluster.drain_ms.duration();
+    Ok(Node { engine, address, telemetry_address, authority, drain, stop, servers, beat, drain_for })
 }
 
 impl Node {
-    /// Stops the node: no new work, sockets are sent elsewhere, what is under way is stored.
+    /// Waits until this run of the node is over for the others: it was drained, or others took over.
+    /// A node that stands alone is never over.
+    pub async fn ended(&self) -> EndReason {
+        self.engine.ended().await
+    }
+
+    /// Stops the node: no new work, sockets are sent elsewhere, what is under way is stored. A node of
+    /// a cluster hands its shards over first, and goes on answering meanwhile, so that whoever still
+    /// sends it something is served.
     pub async fn stop(self) {
         self.engine.drain();
-        let _ = self.drain.send(true);
+        let _ = self.drain.send(Departure::Leaving);
+        if self.engine.leave_cluster().await {
+            let noticed = tokio::time::Instant::now() + self.drain_for;
+            if tokio::time::timeout(HANDOVER, self.ended()).await.is_err() {
+                tracing::error!("shards could not be handed over in time; others will take them over");
+            }
+            tokio::time::sleep_until(noticed).await;
+        }
+        let _ = self.drain.send(Departure::Closing);
         self.stop.cancel();
         for server in self.servers {
             let _ = tokio::time::timeout(LAST_WORDS, server).await;
@@ -90,6 +132,9 @@ impl Node {
         let deadline = tokio::time::Instant::now() + LAST_WORDS;
         while self.engine.writer().pending() > 0 && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Some(beat) = self.beat {
+            beat.stop().await;
         }
     }
 }
@@ -212,7 +257,7 @@ fn edge_state(
     engine: &Engine,
     webhooks: Webhooks,
     authority: &Arc<Authority>,
-    drain: watch::Receiver<bool>,
+    drain: watch::Receiver<Departure>,
 ) -> EdgeState {
     EdgeState {
         engine: engine.clone(),

@@ -90,15 +90,18 @@ impl Sockets {
     fn push(&mut self, event: &Arc<AgentEvent>, engine: &Engine) {
         // A socket that does not keep up is dropped: its client comes back and asks for what it missed.
         self.open.retain(|(socket_id, sink)| {
-            let keeps_up = match sink {
-                EventSink::Here(outbox) => outbox.try_send(event.clone()).is_ok(),
+            match sink {
+                EventSink::Here(outbox) => match outbox.try_send(event.clone()) {
+                    Ok(()) => true,
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        engine.give_up(*socket_id);
+                        false
+                    }
+                    // The connection has ended and will say so.
+                    Err(mpsc::error::TrySendError::Closed(_)) => false,
+                },
                 EventSink::At(node) => engine.push_event(node, *socket_id, event),
-            };
-            if !keeps_up {
-                tracing::warn!(socket.id = %socket_id, "socket does not keep up and is closed");
-                engine.metrics().socket_dropped();
             }
-            keeps_up
         });
     }
 

@@ -91,6 +91,7 @@ impl Engine {
         let presence = Presence { snapshot: session.snapshot(), readiness: Some(session.readiness()) };
         let status = presence.snapshot.routing_status;
         let before = self.inner().presence.insert(session.id, presence);
+        let before = before.filter(|known| known.readiness.is_some());
         self.inner().metrics.agent_moved(before.map(|known| known.snapshot.routing_status), status);
     }
 

@@ -21,7 +21,8 @@ use super::shard::ShardMessage;
 use super::sockets::FarSockets;
 use super::writer::{WriterHandle, WriterSettings};
 use crate::cluster::Cluster;
-use crate::cluster::lease::Ended;
+use crate::cluster::lease::{EndReason, Ended};
+use crate::cluster::link::Transport;
 use crate::domain::agent::{AgentSnapshot, Readiness};
 use crate::domain::call::{Call, CallCommand, CallRefusal, CallReply, CarrierNews};
 use crate::domain::directory::Directory;
@@ -196,10 +197,29 @@ impl Engine {
         });
     }
 
-    /// Hands all shards over and leaves the cluster; the lease ends then.
-    pub(super) fn leave_cluster(&self) {
-        if let Some(root) = self.root() {
-            let _ = root.cast(RootMessage::Drain);
+    /// Begins to hand all shards over and to leave the cluster; the lease ends then. Answers whether
+    /// there is a cluster to leave.
+    pub async fn leave_cluster(&self) -> bool {
+        let (Some(cluster), Some(root)) = (self.cluster(), self.root()) else { return false };
+        // First in the table, so that nobody hands it anything more.
+        if let Err(error) = cluster.members.set_draining(&cluster.me).await {
+            tracing::warn!(%error, "the node table does not say yet that this node leaves");
+        }
+        root.cast(RootMessage::Drain).is_ok()
+    }
+
+    /// Waits until this run of the node is over for the others; for ever when it stands alone.
+    pub async fn ended(&self) -> EndReason {
+        match self.cluster() {
+            Some(cluster) => cluster.lease.ended().await.0,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Opens the way to the other nodes.
+    pub fn connect(&self, transport: Arc<dyn Transport>) {
+        if let Some(cluster) = self.cluster() {
+            cluster.connect(transport);
         }
     }
 
@@ -324,14 +344,15 @@ impl Engine {
         Ok(None)
     }
 
-    /// Whether new work may come in.
+    /// Whether new work may come in. A node that leaves a cluster passes it on to the others.
     ///
     /// # Errors
     /// `Overloaded` when too much waits to be stored, too many calls are under way, or the node is
-    /// being stopped.
+    /// being stopped and stands alone.
     pub fn admit(&self) -> Result<(), AskError<CallRefusal>> {
         let is_full = self.0.metrics.active_calls() >= self.0.settings.max_active_calls;
-        if self.0.writer.is_behind() || is_full || self.is_draining() {
+        let has_no_heir = self.is_draining() && self.cluster().is_none();
+        if self.0.writer.is_behind() || is_full || has_no_heir {
             return Err(AskError::Overloaded);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What other nodes ask of this one. Few and small: each request is handed to the shard it is for.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
@@ -10,7 +12,7 @@ use super::entity::Answer;
 use super::error::AskError;
 use super::letter::{Letter, News, Push, Request, Response, Told};
 use super::routing::Route;
-use crate::cluster::link::{Inbound, LinkRefusal};
+use crate::cluster::link::{Inbound, LinkRefusal, Living};
 use crate::domain::agent::AgentSession;
 use crate::domain::call::Call;
 use crate::domain::node::NodeRef;
@@ -18,6 +20,16 @@ use crate::domain::node::NodeRef;
 /// The ear of this node.
 pub(super) struct Gateway {
     pub(super) engine: Engine,
+}
+
+/// The ear of a node, and how it knows who may speak to it: living nodes of the last view.
+#[must_use]
+pub fn gateway(engine: &Engine) -> (Arc<dyn Inbound>, Living) {
+    let known = engine.clone();
+    let living = move |node: &NodeRef| {
+        known.cluster().is_some_and(|cluster| cluster.peers().iter().any(|peer| peer == node))
+    };
+    (Arc::new(Gateway { engine: engine.clone() }), Arc::new(living))
 }
 
 #[async_trait]
@@ -76,10 +88,10 @@ impl Gateway {
         let taken = letters.into_iter().map(|Letter { cause, news }| async move {
             match news {
                 News::Call(id, command) => {
-                    is_settled(engine.answer_here::<Call>(id.into(), *command, cause).await)
+                    is_settled::<Call>(engine.answer_here::<Call>(id.into(), *command, cause).await)
                 }
                 News::Agent(id, command) => {
-                    is_settled(engine.answer_here::<AgentSession>(id.into(), *command, cause).await)
+                    is_settled::<AgentSession>(engine.answer_here::<AgentSession>(id.into(), *command, cause).await)
                 }
                 news @ (News::Queue(..) | News::SocketGone(..)) => {
                     engine.hand_over(Letter { cause, news });

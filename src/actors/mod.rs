@@ -30,6 +30,7 @@ pub use agent::{AgentEvent, Attached};
 pub use engine::{AgentLimits, Engine, EngineHealth, EngineSettings};
 pub use error::AskError;
 pub use queue::QueueStats;
+pub use gateway::gateway;
 pub use membership::join;
 pub use root::{StartError, start};
 pub use take_up::take_up;

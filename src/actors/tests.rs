@@ -312,8 +312,13 @@ impl Journal for Trouble {
     async fn open_entities(
         &self,
         kind: crate::domain::record::EntityKind,
+        shards: &[u16],
     ) -> Result<Vec<EntityRef>, StoreError> {
-        self.inner.open_entities(kind).await
+        self.inner.open_entities(kind, shards).await
+    }
+
+    async fn facts_of(&self, entities: &[EntityRef]) -> Result<Vec<FactRecord>, StoreError> {
+        self.inner.facts_of(entities).await
     }
 
     async fn read_after(
@@ -398,6 +403,7 @@ async fn a_slow_disk_delays_turns_new_work_away_and_loses_nothing() {
             at: Timestamp::default(),
             kind: "agent.ready".into(),
             body: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
+            cause: None,
         };
         let summary = Summary::Agent { open: false };
         let append = Append { entity: id, after_seq: 0, facts: vec![fact], summary, refs: Vec::new() };

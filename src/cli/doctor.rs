@@ -235,6 +235,7 @@ async fn examine_bus(settings: &Settings) -> Result<Examined, StoreError> {
         time: Clock.now().to_string(),
         datacontenttype: "application/json".to_owned(),
         sequence: 0,
+        causationid: None,
         data,
     };
     bus.publish(&[event]).await?;

@@ -116,6 +116,9 @@ impl Reckoning {
         self.digest.update(&fact.at.millis().to_be_bytes());
         self.digest.update(fact.kind.as_bytes());
         self.digest.update(fact.body.get().as_bytes());
+        if let Some(cause) = fact.cause {
+            self.digest.update(cause.uuid().as_bytes());
+        }
     }
 
     fn finish(mut self) -> Tally {

@@ -1,8 +1,16 @@
-//! Several nodes that are one: who lives, who owns which shard, and how they talk.
+//! Several nodes that are one: who lives, who owns which shard, and how they talk. Which shard an
+//! entity belongs to, and which node a shard, is in `domain::placement`.
 
-pub mod link;
+pub mod action;
+pub mod beat;
+mod errands;
 pub mod lease;
+pub mod link;
+pub mod membership;
 pub mod owners;
+pub mod plan;
+mod standing;
+mod table;
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 

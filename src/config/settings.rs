@@ -107,6 +107,8 @@ pub struct Cluster {
     pub lease_ms: Millis,
     /// How long a peer may be silent before its connection is given up.
     pub silent_after_ms: Millis,
+    /// How long a node that leaves goes on answering at least, so that load balancers notice.
+    pub drain_ms: Millis,
     /// What all nodes know and nobody else; empty = made once and kept in the store.
     pub secret: String,
     /// Certificate of the authority that nodes trust, as PEM; empty = made once and kept in the store.
@@ -241,6 +243,7 @@ impl fmt::Debug for Cluster {
             .field("beat_ms", &self.beat_ms)
             .field("lease_ms", &self.lease_ms)
             .field("silent_after_ms", &self.silent_after_ms)
+            .field("drain_ms", &self.drain_ms)
             .field("ca_file", &self.ca_file)
             .field("cert_file", &self.cert_file)
             .finish_non_exhaustive()

@@ -30,6 +30,9 @@ pub struct Event {
     pub datacontenttype: String,
     /// The number of the fact in the life of its subject.
     pub sequence: u64,
+    /// The command that led to it, as in `cmd_…`; an extension attribute, absent when unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causationid: Option<String>,
     /// What else is known.
     pub data: Box<RawValue>,
 }
@@ -47,6 +50,7 @@ impl Event {
             time: record.at.to_string(),
             datacontenttype: DATA_CONTENT_TYPE.to_owned(),
             sequence: record.seq,
+            causationid: record.cause.map(|cause| cause.to_string()),
             data: untagged(&record.body),
         }
     }

@@ -156,6 +156,8 @@ ids! {
     DispositionId = "dsp";
     /// One fact in the journal; also the id of the event that tells it.
     FactId = "evt";
+    /// One command; a command that comes again has the same.
+    CommandId = "cmd";
     /// One attempt to make a provider do something.
     AttemptId = "att";
     /// One WebSocket connection.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::address::Address;
 use super::call::{Direction, EndedBy, ExitReason, LegSummary, Outcome};
-use super::id::{AgentId, CallId, DispositionId, FactId, QueueId};
+use super::id::{AgentId, CallId, CommandId, DispositionId, FactId, QueueId};
 use super::time::{Millis, Timestamp};
 
 /// The kinds of things that have a journal.
@@ -92,6 +92,8 @@ pub struct FactRecord {
     pub kind: Box<str>,
     /// The fact as JSON, externally tagged by serde.
     pub body: Box<RawValue>,
+    /// The command that led to it; unknown of facts of before, and of those that nobody asked for.
+    pub cause: Option<CommandId>,
 }
 
 /// A name by which a provider knows a thing, such as a call sid or a conference sid.

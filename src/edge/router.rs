@@ -75,6 +75,17 @@ pub struct SocketSettings {
     pub allowed_origins: Vec<String>,
 }
 
+/// Where a node stands that is being stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It is not being stopped.
+    No,
+    /// It takes nothing new, and hands over what it has.
+    Leaving,
+    /// It closes what is still open.
+    Closing,
+}
+
 /// What handlers share.
 #[derive(Clone)]
 pub struct EdgeState {
@@ -96,7 +107,7 @@ pub struct EdgeState {
     /// A hash that no password has, of the configured cost; made when it is first needed.
     pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.
-    pub drain: watch::Receiver<bool>,
+    pub drain: watch::Receiver<Departure>,
 }
 
 #[derive(OpenApi)]

@@ -68,11 +68,19 @@ pub trait Journal: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<FactRecord>, StoreError>;
 
-    /// The entities of one kind that a restart must take up again.
+    /// All facts of many entities, in order of entity and number: what taking over a shard reads. An
+    /// entity that is named twice is told once. The caller bounds how many it asks for at a time.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError>;
+    async fn facts_of(&self, entities: &[EntityRef]) -> Result<Vec<FactRecord>, StoreError>;
+
+    /// The entities of one kind in these shards that must be taken up again when their owner is gone;
+    /// no shards means all.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn open_entities(&self, kind: EntityKind, shards: &[u16]) -> Result<Vec<EntityRef>, StoreError>;
 
     /// Facts of these shards behind `position`, in order, `limit` at most; no shards means all.
     ///

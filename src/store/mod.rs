@@ -7,6 +7,7 @@ pub mod error;
 pub mod history;
 pub mod inspection;
 pub mod journal;
+pub mod members;
 pub mod memory;
 pub mod migrations;
 pub mod mongodb;
@@ -19,6 +20,7 @@ pub mod sqlite;
 
 use std::sync::Arc;
 
+use crate::domain::node::NodeRef;
 pub use error::StoreError;
 pub use inspection::Inspection;
 
@@ -39,6 +41,8 @@ pub struct Stores {
     pub cache: Arc<dyn cache::Cache>,
     /// Events and work.
     pub bus: Arc<dyn bus::Bus>,
+    /// Who lives and who owns what, where several nodes can share the store.
+    pub members: Option<Arc<dyn members::Members>>,
 }
 
 /// Which product fills each role, by its URL.
@@ -55,6 +59,21 @@ pub struct StoreUrls<'a> {
 }
 
 impl Stores {
+    /// The same stores for one run of a node: its batches are refused with `Fenced` once that is no
+    /// longer the living one. A store that no other node can share stays as it is.
+    #[must_use]
+    pub fn fenced(&self, node: &NodeRef) -> Self {
+        match &self.members {
+            Some(members) => Self { journal: members.journal_of(node), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
+    /// The same with nodes that can share it.
+    fn shared<S: archive::Shelf + records::Records + members::Members + Clone>(store: S) -> Self {
+        Self { members: Some(Arc::new(store.clone())), ..Self::of(store) }
+    }
+
     /// One product that keeps everything, and this process for the rest.
     fn of<S: archive::Shelf + records::Records + Clone>(store: S) -> Self {
         let archive = Arc::new(archive::SameStore(store.clone()));
@@ -67,6 +86,7 @@ impl Stores {
             archive_is_apart: false,
             cache: Arc::new(memory::MemoryCache::default()),
             bus: Arc::new(memory::MemoryBus::default()),
+            members: None,
         }
     }
 }
@@ -105,10 +125,10 @@ pub async fn open(url: &str) -> Result<Stores, StoreError> {
         return Ok(Stores::of(sqlite::SqliteStore::open(url).await?));
     }
     if postgres::is_named_by(url) {
-        return Ok(Stores::of(postgres::PostgresStore::open(url).await?));
+        return Ok(Stores::shared(postgres::PostgresStore::open(url).await?));
     }
     if is_memory(url) {
-        return Ok(Stores::of(memory::MemoryStore::default()));
+        return Ok(Stores::shared(memory::MemoryStore::default()));
     }
     Err(unknown_product())
 }

@@ -15,73 +15,13 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::domain::agent::RoutingStatus;
-use crate::domain::call::{Direction, Outcome};
+use super::observations::{HttpObservation, ProviderResult, WebhookResult};
+use crate::domain::call::Outcome;
 use crate::domain::id::QueueId;
 use crate::domain::record::CallSummary;
 use crate::domain::time::Millis;
 
 type Labels = Vec<(&'static str, String)>;
-
-/// How a webhook was dealt with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookResult {
-    /// Taken in, its facts durable.
-    Accepted,
-    /// Its signature is missing or wrong.
-    BadSignature,
-    /// It makes no sense.
-    Malformed,
-    /// It could not be stored; the provider was asked to come again or given the safe document.
-    Unavailable,
-    /// It belongs to no known call.
-    Orphaned,
-}
-
-impl WebhookResult {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::BadSignature => "bad_signature",
-            Self::Malformed => "malformed",
-            Self::Unavailable => "unavailable",
-            Self::Orphaned => "orphaned",
-        }
-    }
-}
-
-/// How a request to a provider went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProviderResult {
-    /// Done.
-    Done,
-    /// Refused.
-    Refused,
-    /// No clear answer.
-    InDoubt,
-}
-
-impl ProviderResult {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::InDoubt => "in_doubt",
-        }
-    }
-}
-
-/// One answered HTTP request.
-#[derive(Debug, Clone)]
-pub struct HttpObservation {
-    /// The method.
-    pub method: String,
-    /// The route's pattern, never the path.
-    pub route: String,
-    /// The status.
-    pub status: u16,
-    /// How long it took.
-    pub took: Duration,
-}
 
 struct Families {
     registry: Registry,
@@ -109,6 +49,10 @@ struct Families {
     http_seconds: Family<Labels, Histogram>,
     provider_requests: Family<Labels, Counter>,
     calls_active: Gauge,
+    nodes: Gauge,
+    shards: Gauge,
+    letters: Gauge,
+    nodes_declared_dead: Counter,
 }
 
 /// The figures of a node. Cheap to clone.
@@ -171,8 +115,13 @@ impl Metrics {
             http_seconds: Family::new_with_constructor(latency),
             provider_requests: Family::default(),
             calls_active: Gauge::default(),
+            nodes: Gauge::default(),
+            shards: Gauge::default(),
+            letters: Gauge::default(),
+            nodes_declared_dead: Counter::default(),
         };
         families.register_calls();
+        families.register_cluster();
         families.register_edge();
         families.register_engine();
         Self(Arc::new(families))
@@ -210,14 +159,10 @@ impl Metrics {
     }
 
     fn call_ended(&self, call: &CallSummary, queue: String) {
-        let direction = match call.direction {
-            Direction::Inbound => "inbound",
-            Direction::Outbound => "outbound",
-        };
         let labels = vec![
-            ("direction", direction.to_owned()),
+            ("direction", call.direction.as_str().to_owned()),
             ("provider", call.provider.to_string()),
-            ("outcome", call.outcome.map_or("unknown", outcome_word).to_owned()),
+            ("outcome", call.outcome.map_or("unknown", Outcome::as_str).to_owned()),
         ];
         self.0.calls.get_or_create(&labels).inc();
         if let Some(wait) = call.wait_ms {
@@ -228,9 +173,32 @@ impl Metrics {
         }
     }
 
-    /// Calls that were open when the program started.
+    /// Open calls came to this node: at its start, or with shards of another.
     pub fn calls_taken_up(&self, count: u64) {
-        self.0.calls_active.set(count.cast_signed());
+        self.0.calls_active.inc_by(count.cast_signed());
+    }
+
+    /// Open calls went to another node with their shards.
+    pub fn calls_handed_over(&self, count: u64) {
+        self.0.calls_active.dec_by(count.cast_signed());
+    }
+
+    /// This node declared another one dead.
+    pub fn node_declared_dead(&self) {
+        self.0.nodes_declared_dead.inc();
+    }
+
+    /// How the cluster looks from this node: living nodes, shards that run here, letters to shards
+    /// elsewhere that wait.
+    pub fn cluster(&self, nodes: usize, shards: usize, letters: usize) {
+        self.0.nodes.set(nodes as i64);
+        self.0.shards.set(shards as i64);
+        self.0.letters.set(letters as i64);
+    }
+
+    /// A session of this node went to another one, in this state.
+    pub fn agent_left(&self, status: RoutingStatus) {
+        self.0.agents.get_or_create(&vec![("state", status.as_str().to_owned())]).dec();
     }
 
     /// Calls that are not over.
@@ -257,9 +225,9 @@ impl Metrics {
             return;
         }
         if let Some(before) = before {
-            self.0.agents.get_or_create(&vec![("state", status_word(before).to_owned())]).dec();
+            self.0.agents.get_or_create(&vec![("state", before.as_str().to_owned())]).dec();
         }
-        self.0.agents.get_or_create(&vec![("state", status_word(after).to_owned())]).inc();
+        self.0.agents.get_or_create(&vec![("state", after.as_str().to_owned())]).inc();
     }
 
     /// The figures of a queue.
@@ -442,30 +410,14 @@ impl Families {
         engine.register("actor_quarantined", "Actors put aside", self.quarantined.clone());
         engine.register("actors", "Actors in memory", self.actors.clone());
     }
-}
 
-const fn status_word(status: RoutingStatus) -> &'static str {
-    match status {
-        RoutingStatus::OffQueue => "off_queue",
-        RoutingStatus::Idle => "idle",
-        RoutingStatus::Offered => "offered",
-        RoutingStatus::Interacting => "interacting",
-        RoutingStatus::WrappingUp => "wrapping_up",
-        RoutingStatus::NotResponding => "not_responding",
-    }
-}
-
-const fn outcome_word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Answered => "answered",
-        Outcome::Abandoned => "abandoned",
-        Outcome::Voicemail => "voicemail",
-        Outcome::Fallback => "fallback",
-        Outcome::Rejected => "rejected",
-        Outcome::Busy => "busy",
-        Outcome::NoAnswer => "no_answer",
-        Outcome::Failed => "failed",
-        Outcome::Canceled => "canceled",
+    fn register_cluster(&mut self) {
+        let cluster = self.registry.sub_registry_with_label(("service".into(), "communication".into()));
+        cluster.register("nodes_alive", "Nodes that live, as this one sees it", self.nodes.clone());
+        cluster.register("shards_owned", "Shards that run on this node", self.shards.clone());
+        cluster.register("letters_waiting", "News for shards of other nodes", self.letters.clone());
+        let declared = self.nodes_declared_dead.clone();
+        cluster.register("nodes_declared_dead", "Nodes that this one declared dead", declared);
     }
 }
 

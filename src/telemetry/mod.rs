@@ -2,5 +2,7 @@
 
 pub mod logs;
 mod metrics;
+mod observations;
 
-pub use metrics::{HttpObservation, Metrics, ProviderResult, WebhookResult};
+pub use metrics::Metrics;
+pub use observations::{HttpObservation, ProviderResult, WebhookResult};

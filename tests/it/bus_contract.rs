@@ -112,6 +112,7 @@ pub(crate) fn event(kind: &str, sequence: u64) -> Event {
         time: "2026-11-24T12:00:00.123Z".into(),
         datacontenttype: "application/json".into(),
         sequence,
+        causationid: None,
         data: RawValue::from_string(format!(r#"{{"note":"\"né\" {sequence}","n":1.50}}"#)).unwrap(),
     }
 }

@@ -222,8 +222,8 @@ async fn only_entities_with_work_are_open(stores: Stores) {
     let mut closed = call(over, at(0));
     closed.is_open = false;
     stores.journal.append(vec![append_summary(1, closed)]).await.unwrap();
-    assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap(), [EntityRef::from(waiting)]);
-    assert_eq!(stores.journal.open_entities(EntityKind::Agent).await.unwrap(), [busy]);
+    assert_eq!(stores.journal.open_entities(EntityKind::Call, &[]).await.unwrap(), [EntityRef::from(waiting)]);
+    assert_eq!(stores.journal.open_entities(EntityKind::Agent, &[]).await.unwrap(), [busy]);
 }
 
 async fn ten_thousand_facts_fit_in_one_batch(stores: Stores) {
@@ -232,7 +232,7 @@ async fn ten_thousand_facts_fit_in_one_batch(stores: Stores) {
     let outcomes = stores.journal.append(batch).await.unwrap();
     assert_eq!(outcomes, vec![STORED; 1_000]);
     assert_eq!(stores.journal.read_after(0, &[], 20_000).await.unwrap().len(), 10_000);
-    assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap().len(), 1_000);
+    assert_eq!(stores.journal.open_entities(EntityKind::Call, &[]).await.unwrap().len(), 1_000);
     for id in ids.iter().step_by(97) {
         assert_eq!(seqs(&stores, (*id).into(), 0, 20).await, (1..=10).collect::<Vec<_>>());
     }

@@ -74,8 +74,8 @@ async fn same_everywhere(one: &Stores, other: &Stores) {
         let known = name(call.provider_call_id.as_deref().unwrap());
         assert_eq!(other.journal.resolve(&known).await.unwrap(), Some(call.id.into()));
     }
-    let open = one.journal.open_entities(EntityKind::Call).await.unwrap().len();
-    assert_eq!(other.journal.open_entities(EntityKind::Call).await.unwrap().len(), open);
+    let open = one.journal.open_entities(EntityKind::Call, &[]).await.unwrap().len();
+    assert_eq!(other.journal.open_entities(EntityKind::Call, &[]).await.unwrap().len(), open);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

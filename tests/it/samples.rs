@@ -122,6 +122,7 @@ pub(crate) fn fact(entity: EntityRef, seq: u64) -> FactRecord {
         at: at(i64::try_from(seq).unwrap()),
         kind: "call.held".into(),
         body: RawValue::from_string(format!(r#"{{"Held":{{"number":{seq}}}}}"#)).unwrap(),
+        cause: None,
     }
 }
 

@@ -22,7 +22,7 @@ async fn everything_is_there_after_opening_the_file_again() {
 
     let stores = file.open().await;
     assert_eq!(stores.journal.facts(id.into(), 0, 10).await.unwrap().len(), 3);
-    assert_eq!(stores.journal.open_entities(EntityKind::Call).await.unwrap(), [id.into()]);
+    assert_eq!(stores.journal.open_entities(EntityKind::Call, &[]).await.unwrap(), [id.into()]);
     assert_eq!(stores.journal.resolve(&name("CA1")).await.unwrap(), Some(id.into()));
     assert_eq!(stores.history.count(&CallFilter::default()).await.unwrap(), 1);
     assert_eq!(stores.journal.append(vec![append(id, 3, 1)]).await.unwrap(), [AppendOutcome::Stored]);

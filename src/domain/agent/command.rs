@@ -202,6 +202,21 @@ pub enum RoutingStatus {
     NotResponding,
 }
 
+impl RoutingStatus {
+    /// The word of figures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OffQueue => "off_queue",
+            Self::Idle => "idle",
+            Self::Offered => "offered",
+            Self::Interacting => "interacting",
+            Self::WrappingUp => "wrapping_up",
+            Self::NotResponding => "not_responding",
+        }
+    }
+}
+
 /// A session as the API and a fresh socket see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentSnapshot {

@@ -17,6 +17,17 @@ pub enum Direction {
     Outbound,
 }
 
+impl Direction {
+    /// The word of stores, lists and figures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// Whose connection a leg is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +122,24 @@ pub enum Outcome {
     Failed,
     /// We called it off (outbound).
     Canceled,
+}
+
+impl Outcome {
+    /// The word of figures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Abandoned => "abandoned",
+            Self::Voicemail => "voicemail",
+            Self::Fallback => "fallback",
+            Self::Rejected => "rejected",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
 }
 
 /// Who ended a call.

@@ -94,12 +94,27 @@ impl Authority {
             }
             Err(error) => return Err(file(error)),
         };
-        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&document).map_err(|_| unusable())?;
+        Self::of_document(&document, issuer).ok_or_else(unusable)
+    }
+
+    /// The signing key that a seed leads to: the same on every node that knows it.
+    ///
+    /// # Errors
+    /// When no key can be made of it.
+    pub fn of_seed(seed: &[u8; 32], issuer: &str) -> Result<Self, KeyError> {
+        let unusable = || KeyError::Content("of the cluster".to_owned());
+        let key = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| unusable())?;
+        let document = key.to_pkcs8v1().map_err(|_| unusable())?;
+        Self::of_document(document.as_ref(), issuer).ok_or_else(unusable)
+    }
+
+    fn of_document(document: &[u8], issuer: &str) -> Option<Self> {
+        let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(document).ok()?;
         let public = key.public_key().as_ref();
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(hex::encode(&digest::digest(&digest::SHA256, public).as_ref()[..8]));
-        Ok(Self {
-            encoding: EncodingKey::from_ed_der(&document),
+        Some(Self {
+            encoding: EncodingKey::from_ed_der(document),
             decoding: DecodingKey::from_ed_der(public),
             header,
             issuer: issuer.to_owned(),

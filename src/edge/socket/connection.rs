@@ -14,7 +14,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::super::auth::Caller;
 use super::super::error::{ApiError, Code};
-use super::super::router::EdgeState;
+use super::super::router::{Departure, EdgeState};
 use super::commands::{Done, carry_out};
 use super::protocol::{self, ClientFrame, Reply};
 use crate::actors::AgentEvent;
@@ -55,6 +55,10 @@ struct Connection {
     topics: Vec<QueueId>,
     last_heard: Instant,
     window: (Instant, u32),
+    /// Number of the last event that was sent.
+    last_sequence: Option<u64>,
+    /// Whether the client knows that the node is being stopped.
+    is_told: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -75,6 +79,8 @@ pub(super) async fn serve(state: EdgeState, caller: Caller, socket: WebSocket) {
         topics: Vec::new(),
         last_heard: now,
         window: (now, 0),
+        last_sequence: None,
+        is_told: false,
     });
     connection.state.engine.metrics().socket_opened();
     let end = connection.run().await;
@@ -136,8 +142,33 @@ impl Connection {
         if is_lost {
             self.send(protocol::hello("resync", self.id, false, Some(&attached.snapshot), now)).await?;
         }
-        for event in attached.missed {
-            self.send(protocol::event(&event)).await?;
+        self.last_sequence = Some(attached.snapshot.sequence - attached.missed.len() as u64);
+        self.catch_up(attached.missed).await
+    }
+
+    /// The session moved to another node, or the way to it broke: opens it again behind the last event
+    /// that was sent. The client never notices, unless it was too slow.
+    async fn attach_again(&mut self) -> Result<mpsc::Receiver<Arc<AgentEvent>>, End> {
+        let unavailable = End::Close(close::OVERLOAD, "session is not available");
+        let Some(agent_id) = self.caller.agent_id else { return Err(unavailable) };
+        if self.state.engine.gave_up(self.id) {
+            return Err(End::Close(close::OVERLOAD, "client does not keep up"));
+        }
+        let (outbox, inbox) = mpsc::channel(self.state.settings.socket.send_queue);
+        let attached = self.state.engine.attach(agent_id, self.id, outbox, self.last_sequence).await;
+        let Ok(attached) = attached else { return Err(unavailable) };
+        if !attached.resumed {
+            let now = self.now();
+            self.last_sequence = Some(attached.snapshot.sequence);
+            self.send(protocol::hello("resync", self.id, false, Some(&attached.snapshot), now)).await?;
+        }
+        self.catch_up(attached.missed).await?;
+        Ok(inbox)
+    }
+
+    async fn catch_up(&mut self, missed: Vec<Arc<AgentEvent>>) -> Result<(), End> {
+        for event in missed {
+            self.push(&event).await?;
         }
         Ok(())
     }
@@ -152,7 +183,13 @@ impl Connection {
             let step = tokio::select! {
                 event = inbox.recv(), if is_agent => match event {
                     Some(event) => self.push(&event).await,
-                    None => Err(End::Close(close::OVERLOAD, "client does not keep up")),
+                    None => match Box::pin(self.attach_again()).await {
+                        Ok(again) => {
+                            inbox = again;
+                            Ok(())
+                        }
+                        Err(end) => Err(end),
+                    },
                 },
                 message = self.socket.recv() => match self.read(message) {
                     Ok(Some(frame)) => self.take(frame).await,
@@ -161,7 +198,7 @@ impl Connection {
                 },
                 _ = pings.tick() => self.ping(settings.socket.silent_after).await,
                 _ = figures.tick(), if !self.topics.is_empty() => self.send_figures().await,
-                _ = drain.changed() => self.say_goodbye().await,
+                _ = drain.changed() => self.depart(*drain.borrow_and_update()).await,
             };
             if let Err(end) = step {
                 return end;
@@ -171,6 +208,7 @@ impl Connection {
 
     async fn push(&mut self, event: &AgentEvent) -> Result<(), End> {
         self.send(protocol::event(event)).await?;
+        self.last_sequence = Some(event.sequence);
         if &*event.kind == "offer.created" {
             self.measure_offer(event);
         }
@@ -299,13 +337,20 @@ impl Connection {
         self.socket.send(Message::Ping(Vec::new().into())).await.map_err(|_| End::Gone)
     }
 
-    /// The node is being stopped: clients come back elsewhere, not all at once.
-    async fn say_goodbye(&mut self) -> Result<(), End> {
-        let delay = rand::random_range(0..RECONNECT_SPREAD);
-        let data = serde_json::json!({ "reconnect_after_ms": delay });
-        let now = self.now();
-        self.send(protocol::notice("server.draining", None, &data, now)).await?;
-        Err(End::Close(close::RESTART, "node is being stopped"))
+    /// The node is being stopped: clients come back elsewhere, not all at once. What they have open
+    /// here goes on until the node closes.
+    async fn depart(&mut self, departure: Departure) -> Result<(), End> {
+        let is_told = std::mem::replace(&mut self.is_told, departure != Departure::No);
+        if !is_told && departure != Departure::No {
+            let delay = rand::random_range(0..RECONNECT_SPREAD);
+            let data = serde_json::json!({ "reconnect_after_ms": delay });
+            let now = self.now();
+            self.send(protocol::notice("server.draining", None, &data, now)).await?;
+        }
+        match departure {
+            Departure::No | Departure::Leaving => Ok(()),
+            Departure::Closing => Err(End::Close(close::RESTART, "node is being stopped")),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{Archive, ArchiveBatch, IntervalStats, ProviderPayload, ReportResult};
-use crate::domain::id::{CallId, FactId};
+use crate::domain::id::{CallId, CommandId, FactId};
 use crate::domain::record::{CallSummary, EntityRef, FactRecord};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::error::StoreError;
@@ -47,6 +47,8 @@ pub(in crate::store) struct Item {
     pub(in crate::store) name: String,
     /// Its content, JSON.
     pub(in crate::store) body: String,
+    /// The command that led to a fact, as its id is written.
+    pub(in crate::store) cause: Option<String>,
 }
 
 /// What a store must be able to do to be an archive, too.
@@ -92,6 +94,7 @@ fn item(kind: &str, id: &dyn ToString, subject: &dyn ToString, at: Timestamp) ->
         at: at.millis(),
         name: String::new(),
         body: String::new(),
+        cause: None,
     }
 }
 
@@ -104,7 +107,11 @@ fn read<T: DeserializeOwned>(item: &Item) -> Result<T, StoreError> {
 }
 
 fn corrupt(item: &Item) -> StoreError {
-    StoreError::Corrupt { table: "archive_items", column: "body", id: item.id.clone() }
+    wrong(item, "body")
+}
+
+fn wrong(item: &Item, column: &'static str) -> StoreError {
+    StoreError::Corrupt { table: "archive_items", column, id: item.id.clone() }
 }
 
 fn limit(rows: u64) -> usize {
@@ -117,6 +124,7 @@ fn call(item: &Item) -> Result<CallSummary, StoreError> {
 }
 
 fn fact(entity: EntityRef, item: &Item) -> Result<FactRecord, StoreError> {
+    let cause = item.cause.as_deref().map(str::parse::<CommandId>).transpose();
     Ok(FactRecord {
         id: item.id.parse::<FactId>().map_err(|_| corrupt(item))?,
         entity,
@@ -124,6 +132,7 @@ fn fact(entity: EntityRef, item: &Item) -> Result<FactRecord, StoreError> {
         at: Timestamp::from_millis(item.at),
         kind: item.name.as_str().into(),
         body: RawValue::from_string(item.body.clone()).map_err(|_| corrupt(item))?,
+        cause: cause.map_err(|_| wrong(item, "cause"))?,
     })
 }
 
@@ -146,6 +155,7 @@ impl<S: Shelf> SameStore<S> {
                 place: i64::try_from(fact.seq).unwrap_or(i64::MAX),
                 name: fact.kind.to_string(),
                 body: fact.body.get().to_owned(),
+                cause: fact.cause.map(|cause| cause.to_string()),
                 ..item(FACT, &fact.id, &fact.entity, fact.at)
             })
             .collect())

@@ -138,6 +138,7 @@ mod tests {
             time: "2026-11-24T12:00:00.000Z".into(),
             datacontenttype: "application/json".into(),
             sequence,
+            causationid: None,
             data: RawValue::from_string("{}".into()).unwrap(),
         }
     }

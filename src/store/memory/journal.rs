@@ -1,6 +1,6 @@
 //! Facts in memory: one list of all, and per entity the places of its own.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -78,6 +78,8 @@ impl Facts {
 impl Journal for MemoryStore {
     async fn append(&self, batch: Vec<Append>) -> Result<Vec<AppendOutcome>, StoreError> {
         plan::check(&batch)?;
+        // Held to the end, so that nobody is declared dead in the middle of a batch.
+        let _fence = self.hold_fence()?;
         let mut facts = self.facts();
         let mut heads = facts.heads(&batch);
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -107,10 +109,19 @@ impl Journal for MemoryStore {
         Ok(places.iter().skip(known).take(limit).filter_map(|place| facts.all.get(*place).cloned()).collect())
     }
 
-    async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError> {
+    async fn facts_of(&self, entities: &[EntityRef]) -> Result<Vec<FactRecord>, StoreError> {
+        let facts = self.facts();
+        let entities: BTreeSet<_> = entities.iter().collect();
+        let streams = entities.into_iter().filter_map(|entity| facts.streams.get(entity));
+        let places = streams.flat_map(|stream| &stream.places);
+        Ok(places.filter_map(|place| facts.all.get(*place).cloned()).collect())
+    }
+
+    async fn open_entities(&self, kind: EntityKind, shards: &[u16]) -> Result<Vec<EntityRef>, StoreError> {
         let facts = self.facts();
         let open = facts.streams.iter().filter(|(entity, stream)| entity.kind == kind && stream.is_open);
-        Ok(open.map(|(entity, _)| *entity).collect())
+        let is_wanted = |entity: &EntityRef| shards.is_empty() || shards.contains(&shard_of(*entity));
+        Ok(open.map(|(entity, _)| *entity).filter(is_wanted).collect())
     }
 
     async fn read_after(

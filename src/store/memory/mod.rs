@@ -7,6 +7,7 @@ mod bus;
 mod cache;
 mod history;
 mod journal;
+mod members;
 mod records;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,9 @@ pub use cache::MemoryCache;
 pub use records::Orphan;
 
 use super::archive::Item;
+use super::error::StoreError;
+use super::members::fenced;
+use crate::domain::node::NodeRef;
 
 /// All stores in memory. Every operation is atomic and never waits. Clones share what they keep.
 #[derive(Clone, Default)]
@@ -24,9 +28,32 @@ pub struct MemoryStore {
     facts: Arc<Mutex<journal::Facts>>,
     records: Arc<Mutex<records::Shelves>>,
     items: Arc<Mutex<BTreeMap<(String, String), Item>>>,
+    roster: Arc<Mutex<members::Roster>>,
+    news: members::News,
+    /// The run of a node that batches are written under, if any.
+    fence: Option<NodeRef>,
 }
 
 impl MemoryStore {
+    /// The same store for one run of a node: its batches are refused with `Fenced` once that is no
+    /// longer the living one. So nodes that are only simulated can share one store.
+    #[must_use]
+    pub fn fenced(&self, node: NodeRef) -> Self {
+        Self { fence: Some(node), ..self.clone() }
+    }
+
+    /// The roster, held while a batch is stored, if this store's own run may write.
+    fn hold_fence(&self) -> Result<Option<MutexGuard<'_, members::Roster>>, StoreError> {
+        let Some(node) = &self.fence else { return Ok(None) };
+        let roster = self.roster();
+        if roster.may_write(node) { Ok(Some(roster)) } else { Err(fenced(node)) }
+    }
+
+    /// Who lives and who owns what. Taken before the facts where both are needed.
+    fn roster(&self) -> MutexGuard<'_, members::Roster> {
+        lock(&self.roster)
+    }
+
     /// The journal and the history, which change together.
     fn facts(&self) -> MutexGuard<'_, journal::Facts> {
         lock(&self.facts)

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::MemoryStore;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
+use crate::store::members::Change;
 use crate::store::records::{Claim, RecordKind, Records, RememberedAnswer, StoredRecord};
 
 /// Most orphaned requests kept; the oldest give way.
@@ -85,6 +86,7 @@ impl Records for MemoryStore {
         record.version = 1;
         shelves.ids.insert(place, record.id);
         shelves.records.insert((kind, record.id), record);
+        self.news.tell(Change::Records);
         Ok(())
     }
 
@@ -103,6 +105,7 @@ impl Records for MemoryStore {
         shelves.ids.insert(place, record.id);
         let changed = StoredRecord { version, created_at: stored.created_at, ..record };
         shelves.records.insert((kind, changed.id), changed);
+        self.news.tell(Change::Records);
         Ok(version)
     }
 
@@ -110,6 +113,7 @@ impl Records for MemoryStore {
         let mut shelves = self.shelves();
         let Some(record) = shelves.records.remove(&(kind, id)) else { return Ok(false) };
         shelves.ids.remove(&(kind, record.key));
+        self.news.tell(Change::Records);
         Ok(true)
     }
 

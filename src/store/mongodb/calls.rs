@@ -3,7 +3,6 @@
 use mongodb::bson::{Bson, Document, doc};
 
 use super::{CALLS, SCHEMA_VERSION, corrupt, date, signed, understood};
-use crate::domain::call::Direction;
 use crate::domain::record::CallSummary;
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::error::StoreError;
@@ -21,7 +20,7 @@ pub(super) fn document(call: &CallSummary) -> Result<Document, StoreError> {
         "queued_at": time(call.queued_at),
         "answered_at": time(call.answered_at),
         "ended_at": time(call.ended_at),
-        "direction": direction(call.direction),
+        "direction": call.direction.as_str(),
         "from": call.from.to_string(),
         "to": call.to.to_string(),
         "state": call.state.to_string(),
@@ -58,7 +57,7 @@ pub(super) fn filter(filter: &CallFilter, after: Option<CallCursor>, ascending: 
     };
     any_of("queue_id", filter.queue.iter().map(ToString::to_string).collect());
     any_of("agent_id", filter.agent.iter().map(ToString::to_string).collect());
-    any_of("direction", filter.direction.iter().map(|known| direction(*known).to_owned()).collect());
+    any_of("direction", filter.direction.iter().map(|known| known.as_str().to_owned()).collect());
     any_of("from", filter.from.iter().cloned().collect());
     any_of("to", filter.to.iter().cloned().collect());
     if let Some(number) = &filter.number {
@@ -80,13 +79,6 @@ pub(super) fn filter(filter: &CallFilter, after: Option<CallCursor>, ascending: 
         doc! {}
     } else {
         doc! { "$and": all }
-    }
-}
-
-const fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::errors::translated;
 use super::{MongoArchive, SCHEMA_VERSION, corrupt, date, prepare, signed, understood, writes};
-use crate::domain::id::FactId;
+use crate::domain::id::{CommandId, FactId};
 use crate::domain::record::{EntityRef, FactRecord};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
@@ -25,7 +25,7 @@ fn month_of(at: Timestamp) -> String {
 }
 
 fn document(fact: &FactRecord) -> Document {
-    doc! {
+    let mut document = doc! {
         "_id": fact.id.to_string(),
         "entity": fact.entity.to_string(),
         "seq": signed(fact.seq),
@@ -33,7 +33,18 @@ fn document(fact: &FactRecord) -> Document {
         "type": fact.kind.to_string(),
         "body": fact.body.get(),
         "schema_version": SCHEMA_VERSION,
+    };
+    if let Some(cause) = fact.cause {
+        document.insert("cause", cause.to_string());
     }
+    document
+}
+
+/// Documents of before have none.
+fn cause(document: &Document) -> Result<Option<CommandId>, StoreError> {
+    let Some(stored) = document.get("cause") else { return Ok(None) };
+    let cause = stored.as_str().and_then(|text| text.parse().ok());
+    cause.map(Some).ok_or_else(|| corrupt(document, FACTS, "cause"))
 }
 
 fn fact(entity: EntityRef, document: &Document) -> Result<FactRecord, StoreError> {
@@ -49,6 +60,7 @@ fn fact(entity: EntityRef, document: &Document) -> Result<FactRecord, StoreError
         at: Timestamp::from_millis(at.timestamp_millis()),
         kind: text("type")?.into(),
         body: RawValue::from_string(text("body")?.to_owned()).map_err(|_| wrong("body"))?,
+        cause: cause(document)?,
     })
 }
 

@@ -10,21 +10,22 @@ use super::{PostgresStore, answered};
 use crate::store::archive::{Item, Shelf};
 use crate::store::error::StoreError;
 
-const KEEP: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body) \
+const KEEP: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body, cause) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], \
-     $7::text[]) ON CONFLICT (kind, id) DO NOTHING";
-const REPLACE: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body) \
+     $7::text[], $8::text[]) ON CONFLICT (kind, id) DO NOTHING";
+const REPLACE: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body, cause) \
      SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], \
-     $7::text[]) ON CONFLICT (kind, id) DO UPDATE SET subject = excluded.subject, place = excluded.place, \
-     at = excluded.at, name = excluded.name, body = excluded.body";
+     $7::text[], $8::text[]) ON CONFLICT (kind, id) DO UPDATE SET subject = excluded.subject, place = excluded.place, \
+     at = excluded.at, name = excluded.name, body = excluded.body, \
+     cause = excluded.cause";
 
 const ONE: &str =
-    "SELECT kind, id, subject, place, at, name, body FROM archive_items WHERE kind = $1 AND id = $2";
-const ABOUT: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+    "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items WHERE kind = $1 AND id = $2";
+const ABOUT: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = $1 AND subject = $2 AND place >= $3 ORDER BY place, id LIMIT $4";
-const FORWARD: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+const FORWARD: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = $1 AND (at, id) > ($2, $3) ORDER BY at, id LIMIT $4";
-const BACKWARD: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+const BACKWARD: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4";
 const COUNT: &str = "SELECT (SELECT count(*) FROM archive_items WHERE kind = $1 AND at >= $2 AND at < $3) \
      + (SELECT count(*) FROM facts WHERE at >= $2 AND at < $3)";
@@ -45,8 +46,9 @@ impl Shelf for PostgresStore {
         let (places, times): (Vec<i64>, Vec<i64>) = (numbers(|item| item.place), numbers(|item| item.at));
         let (names, bodies): (Vec<&str>, Vec<&str>) = (texts(|item| &item.name), texts(|item| &item.body));
         let query = sqlx::query(if replace { REPLACE } else { KEEP });
-        let query =
-            query.bind(kinds).bind(ids).bind(subjects).bind(places).bind(times).bind(names).bind(bodies);
+        let causes: Vec<Option<&str>> = items.iter().map(|item| item.cause.as_deref()).collect();
+        let query = query.bind(kinds).bind(ids).bind(subjects).bind(places).bind(times).bind(names);
+        let query = query.bind(bodies).bind(causes);
         answered(query.execute(&self.pool)).await.map(drop)
     }
 
@@ -103,5 +105,6 @@ fn item(row: &PgRow) -> Result<Item, StoreError> {
         at: reading.get("at")?,
         name: reading.get("name")?,
         body: reading.get("body")?,
+        cause: reading.get("cause")?,
     })
 }

@@ -6,13 +6,15 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::errors;
-use super::fence::Fence;
 use super::history::CallColumns;
 use super::rows::{Bound, kind, shard, signed, text};
+use crate::domain::id::CommandId;
+use crate::domain::node::NodeRef;
 use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityRef, FactRecord, ProviderRef, Summary};
 use crate::store::error::StoreError;
 use crate::store::journal::Append;
+use crate::store::members;
 
 /// Writes heads, facts, calls and names in one round trip.
 ///
@@ -22,7 +24,8 @@ use crate::store::journal::Append;
 /// The lock on the node's row is held until the commit, wherever in the statement it is taken.
 const WRITE: &str = "\
 WITH alive AS ( \
-    SELECT FROM nodes WHERE node_id = $1 AND incarnation = $2 AND status = 'alive' FOR KEY SHARE \
+    SELECT FROM nodes WHERE node_id = $1 AND incarnation = $2 AND status IN ('alive', 'draining') \
+    FOR KEY SHARE \
 ), moved AS ( \
     INSERT INTO heads (entity_kind, entity_id, prior_seq, seq, since, shard, is_open, version) \
     SELECT *, 1 FROM unnest($3::smallint[], $4::uuid[], $5::bigint[], $6::bigint[], $7::bigint[], \
@@ -33,21 +36,21 @@ WITH alive AS ( \
     WHERE heads.seq = excluded.prior_seq \
     RETURNING version, prior_seq \
 ), told AS ( \
-    INSERT INTO facts (entity_kind, entity_id, shard, seq, fact_id, at, kind, body) \
+    INSERT INTO facts (entity_kind, entity_id, shard, seq, fact_id, at, kind, body, cause) \
     SELECT * FROM unnest($10::smallint[], $11::uuid[], $12::smallint[], $13::bigint[], $14::uuid[], \
-        $15::bigint[], $16::text[], $17::text[]) \
+        $15::bigint[], $16::text[], $17::text[], $18::uuid[]) \
 ), shown AS ( \
     INSERT INTO calls (id, started_at, direction, from_address, to_address, is_open, state, status, \
         queue_id, agent_id, summary) \
-    SELECT * FROM unnest($18::uuid[], $19::bigint[], $20::text[], $21::text[], $22::text[], \
-        $23::boolean[], $24::text[], $25::text[], $26::uuid[], $27::uuid[], $28::text[]) \
+    SELECT * FROM unnest($19::uuid[], $20::bigint[], $21::text[], $22::text[], $23::text[], \
+        $24::boolean[], $25::text[], $26::text[], $27::uuid[], $28::uuid[], $29::text[]) \
     ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, direction = excluded.direction, \
         from_address = excluded.from_address, to_address = excluded.to_address, \
         is_open = excluded.is_open, state = excluded.state, status = excluded.status, \
         queue_id = excluded.queue_id, agent_id = excluded.agent_id, summary = excluded.summary \
 ), named AS ( \
     INSERT INTO provider_refs (provider, reference, entity_kind, entity_id) \
-    SELECT * FROM unnest($29::text[], $30::text[], $31::smallint[], $32::uuid[]) \
+    SELECT * FROM unnest($30::text[], $31::text[], $32::smallint[], $33::uuid[]) \
     ON CONFLICT (provider, reference) DO NOTHING \
 ) \
 SELECT $1 IS NULL OR EXISTS (SELECT FROM alive) AS is_alive, \
@@ -107,6 +110,7 @@ struct Facts<'a> {
     times: Vec<i64>,
     words: Vec<&'a str>,
     bodies: Vec<&'a str>,
+    causes: Vec<Option<Uuid>>,
 }
 
 impl<'a> Facts<'a> {
@@ -119,6 +123,7 @@ impl<'a> Facts<'a> {
         self.times.push(fact.at.millis());
         self.words.push(&fact.kind);
         self.bodies.push(fact.body.get());
+        self.causes.push(fact.cause.map(CommandId::uuid));
     }
 }
 
@@ -167,7 +172,7 @@ impl<'a> Batch<'a> {
     pub(super) async fn write(
         &self,
         connection: &mut PgConnection,
-        fence: Option<&Fence>,
+        fence: Option<&NodeRef>,
     ) -> Result<String, Failure> {
         let (heads, facts, calls) = (&self.heads, &self.facts, &self.calls);
         let query = sqlx::query(WRITE)
@@ -187,12 +192,13 @@ impl<'a> Batch<'a> {
             .bind(&facts.fact_ids)
             .bind(&facts.times)
             .bind(&facts.words)
-            .bind(&facts.bodies);
+            .bind(&facts.bodies)
+            .bind(&facts.causes);
         let row = self.bind_names(calls.bind(query)).fetch_one(connection).await?;
         if let Some(fence) = fence
             && !row.try_get::<bool, _>("is_alive")?
         {
-            return Err(Failure::Store(fence.refusal()));
+            return Err(Failure::Store(members::fenced(fence)));
         }
         if row.try_get::<i64, _>("moved")?.unsigned_abs() != heads.ids.len() as u64 {
             return Err(Failure::Elsewhere);

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::rows::{Bound, Reading, limit, text};
 use super::{PostgresStore, answered};
-use crate::domain::call::Direction;
 use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::record::CallSummary;
 use crate::store::error::StoreError;
@@ -39,7 +38,7 @@ impl CallColumns {
                 .map_err(|error| StoreError::Refused(format!("summary of {}: {error}", call.id)))?;
             columns.ids.push(call.id.uuid());
             columns.starts.push(call.started_at.millis());
-            columns.directions.push(word(call.direction));
+            columns.directions.push(call.direction.as_str());
             columns.from.push(text(&call.from.to_string()).into_owned());
             columns.to.push(text(&call.to.to_string()).into_owned());
             columns.open.push(call.is_open);
@@ -121,7 +120,7 @@ fn push_filter(sql: &mut QueryBuilder<Postgres>, filter: &CallFilter) {
     push_any_id(sql, "queue_id", filter.queue.iter().map(|id| id.uuid()).collect());
     push_any_id(sql, "agent_id", filter.agent.iter().map(|id| id.uuid()).collect());
     if let Some(direction) = filter.direction {
-        sql.push(" AND direction = ").push_bind(word(direction));
+        sql.push(" AND direction = ").push_bind(direction.as_str());
     }
     if let Some(from) = &filter.from {
         sql.push(" AND from_address = ").push_bind(text(from));
@@ -148,14 +147,6 @@ fn push_any_id(sql: &mut QueryBuilder<Postgres>, column: &str, ids: Vec<Uuid>) {
         // Apart, since only then the index gives the order of the list.
         [id] => drop(sql.push(" AND ").push(column).push(" = ").push_bind(*id)),
         _ => drop(sql.push(" AND ").push(column).push(" = ANY(").push_bind(ids).push(")")),
-    }
-}
-
-/// The stored word of a direction.
-const fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
     }
 }
 

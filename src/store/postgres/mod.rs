@@ -1,17 +1,18 @@
 //! The store in PostgreSQL: what several nodes share.
 //!
-//! Two small pools: one for the batches of the journal, whose connections are not tested before
-//! use since a batch tells by itself whether it may be tried again, and one for everything else,
-//! whose connections are. Every wait has an end, on the server and on this side of the wire.
+//! Three small pools: one for the batches of the journal, whose connections are not tested before
+//! use since a batch tells by itself whether it may be tried again, one for nodes and shards, and one
+//! for everything else, whose connections are. Two more connections listen for changes and renew the
+//! lease of the node. Every wait has an end, on the server and on this side of the wire.
 
 mod append;
 mod archive;
 mod batch;
 mod cursors;
 mod errors;
-mod fence;
 mod history;
 mod journal;
+mod members;
 mod partitions;
 mod records;
 mod rows;
@@ -26,8 +27,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::error::StoreError;
+use crate::domain::node::NodeRef;
 use crate::domain::time::Clock;
-pub use fence::Fence;
+use members::Listening;
+pub use members::PostgresHeart;
 use partitions::Partitions;
 pub(super) use schema::{migrate, migrations};
 
@@ -53,6 +56,9 @@ const SERVER_LIMITS: [(&str, &str); 3] = [
 const BATCH_CONNECTIONS: u32 = 4;
 /// Other statements that may be under way at a time.
 const OTHER_CONNECTIONS: u32 = 8;
+/// Statements about who lives and owns what that may be under way at a time. Lists and records must
+/// not hold them up: they are what a take-over waits for.
+const CONTROL_CONNECTIONS: u32 = 3;
 /// How long an unused connection is kept; each is a process of the server.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -63,9 +69,14 @@ pub struct PostgresStore {
     batches: PgPool,
     /// For everything else.
     pool: PgPool,
+    /// For nodes and shards.
+    control: PgPool,
+    /// For connections outside of the pools.
+    options: PgConnectOptions,
     partitions: Arc<Partitions>,
+    listening: Arc<Listening>,
     /// The incarnation that batches are written under, if any.
-    fence: Option<Fence>,
+    fence: Option<NodeRef>,
 }
 
 impl PostgresStore {
@@ -79,23 +90,28 @@ impl PostgresStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = options(url)?;
         schema::bring_up_to_date(&options).await?;
-        let pool = tested_pool().connect_lazy_with(options.clone());
+        let pool = tested_pool(OTHER_CONNECTIONS).connect_lazy_with(options.clone());
+        let control = tested_pool(CONTROL_CONNECTIONS).connect_lazy_with(options.clone());
         // A batch finds out by itself, which spares it a round trip.
-        let batches = pool_of(BATCH_CONNECTIONS).test_before_acquire(false).connect_lazy_with(options);
+        let batches = pool_of(BATCH_CONNECTIONS).test_before_acquire(false);
+        let batches = batches.connect_lazy_with(options.clone());
         let partitions = Arc::new(Partitions::default());
         partitions.make_around(&pool, Clock.now()).await?;
-        Ok(Self { batches, pool, partitions, fence: None })
+        let listening = Arc::default();
+        Ok(Self { batches, pool, control, options, partitions, listening, fence: None })
     }
 
     /// The same store for one incarnation of a node: its batches are refused with `Fenced` once the
     /// incarnation is declared dead or replaced.
     #[must_use]
-    pub fn fenced(&self, fence: Fence) -> Self {
-        Self { fence: Some(fence), ..self.clone() }
+    pub fn fenced(&self, node: NodeRef) -> Self {
+        Self { fence: Some(node), ..self.clone() }
     }
 
     /// Waits for work under way and closes all connections.
     pub async fn close(&self) {
+        self.listening.end();
+        self.control.close().await;
         self.batches.close().await;
         self.pool.close().await;
     }
@@ -125,8 +141,8 @@ fn pool_of(connections: u32) -> PgPoolOptions {
 
 /// Connections that are tested before each use, so that a restart of the server stays unnoticed, and
 /// after it: one whose answer was not waited for must not keep its place until the network gives up.
-fn tested_pool() -> PgPoolOptions {
-    pool_of(OTHER_CONNECTIONS).after_release(|connection, _| {
+fn tested_pool(connections: u32) -> PgPoolOptions {
+    pool_of(connections).after_release(|connection, _| {
         Box::pin(async move {
             let answer = tokio::time::timeout(ACQUIRE_TIMEOUT, connection.ping()).await;
             answer.map_err(|_| frozen())?.map(|()| true)

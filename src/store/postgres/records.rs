@@ -16,11 +16,19 @@ const BY_ID: &str =
     "SELECT id, key, body, version, created_at, updated_at FROM records WHERE kind = $1 AND id = $2";
 const BY_KEY: &str =
     "SELECT id, key, body, version, created_at, updated_at FROM records WHERE kind = $1 AND key = $2";
-const INSERT: &str = "INSERT INTO records (kind, id, key, body, version, created_at, updated_at) \
-     VALUES ($1, $2, $3, $4, 1, $5, $6)";
-const UPDATE: &str = "UPDATE records SET key = $1, body = $2, updated_at = $3, version = version + 1 \
-     WHERE kind = $4 AND id = $5 AND version = $6 RETURNING version";
-const REMOVE: &str = "DELETE FROM records WHERE kind = $1 AND id = $2";
+
+// Each change tells the other nodes of it, at its commit.
+const INSERT: &str = "WITH changed AS ( \
+         INSERT INTO records (kind, id, key, body, version, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, 1, $5, $6) RETURNING version) \
+     SELECT version, pg_notify('eml_records', current_schema()) FROM changed";
+const UPDATE: &str = "WITH changed AS ( \
+         UPDATE records SET key = $1, body = $2, updated_at = $3, version = version + 1 \
+         WHERE kind = $4 AND id = $5 AND version = $6 RETURNING version) \
+     SELECT version, pg_notify('eml_records', current_schema()) FROM changed";
+const REMOVE: &str = "WITH changed AS ( \
+         DELETE FROM records WHERE kind = $1 AND id = $2 RETURNING version) \
+     SELECT version, pg_notify('eml_records', current_schema()) FROM changed";
 
 /// Takes a key that is new, has expired, or whose request died with its node, and forgets some of the other expired ones, passing over
 /// those that another request is forgetting right now.

@@ -75,6 +75,11 @@ pub(super) fn shard(shard: u16) -> i16 {
     i16::try_from(shard).unwrap_or(i16::MAX)
 }
 
+/// Shards as PostgreSQL keeps them.
+pub(super) fn shards(shards: &[u16]) -> Vec<i16> {
+    shards.iter().map(|number| shard(*number)).collect()
+}
+
 /// A number as PostgreSQL keeps it; it has no unsigned ones.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)

@@ -22,7 +22,7 @@ static FIND_HEADS: LazyLock<ManyRows> = LazyLock::new(|| {
 });
 
 static INSERT_FACTS: LazyLock<ManyRows> = LazyLock::new(|| {
-    ManyRows::insert("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body)", 7, "")
+    ManyRows::insert("INSERT INTO facts (entity_kind, entity_id, seq, fact_id, at, kind, body, cause)", 8, "")
 });
 
 const INSERT_HEADS: &str = "INSERT INTO heads (entity_kind, entity_id, seq, is_open, shard)";
@@ -210,7 +210,7 @@ fn stored<'a>(batch: &'a [Append], outcomes: &'a [AppendOutcome]) -> impl Iterat
     with_outcome.filter(|(_, outcome)| **outcome == AppendOutcome::Stored).map(|(append, _)| append)
 }
 
-fn bind_entity(query: Bound, entity: EntityRef) -> Bound {
+pub(super) fn bind_entity(query: Bound, entity: EntityRef) -> Bound {
     query.bind(entity.kind.code()).bind(entity.id.as_bytes().as_slice())
 }
 
@@ -221,6 +221,7 @@ fn bind_fact(query: Bound, fact: &FactRecord) -> Bound {
         .bind(fact.at.millis())
         .bind(&*fact.kind)
         .bind(fact.body.get())
+        .bind(fact.cause.map(|cause| cause.uuid().into_bytes().to_vec()))
 }
 
 fn bind_head(query: Bound, append: &Append) -> Bound {

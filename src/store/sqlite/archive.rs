@@ -11,27 +11,28 @@ use super::{SqliteStore, errors};
 use crate::store::archive::{Item, Shelf};
 use crate::store::error::StoreError;
 
-const INSERT: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body)";
+const INSERT: &str = "INSERT INTO archive_items (kind, id, subject, place, at, name, body, cause)";
 
 static KEEP: LazyLock<ManyRows> =
-    LazyLock::new(|| ManyRows::insert(INSERT, 7, "ON CONFLICT (kind, id) DO NOTHING"));
+    LazyLock::new(|| ManyRows::insert(INSERT, 8, "ON CONFLICT (kind, id) DO NOTHING"));
 
 static REPLACE: LazyLock<ManyRows> = LazyLock::new(|| {
     ManyRows::insert(
         INSERT,
-        7,
+        8,
         "ON CONFLICT (kind, id) DO UPDATE SET subject = excluded.subject, place = excluded.place, \
-         at = excluded.at, name = excluded.name, body = excluded.body",
+         at = excluded.at, name = excluded.name, body = excluded.body, \
+         cause = excluded.cause",
     )
 });
 
 const ONE: &str =
-    "SELECT kind, id, subject, place, at, name, body FROM archive_items WHERE kind = ? AND id = ?";
-const ABOUT: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+    "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items WHERE kind = ? AND id = ?";
+const ABOUT: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = ? AND subject = ? AND place >= ? ORDER BY place, id LIMIT ?";
-const FORWARD: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+const FORWARD: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = ? AND (at, id) > (?, ?) ORDER BY at, id LIMIT ?";
-const BACKWARD: &str = "SELECT kind, id, subject, place, at, name, body FROM archive_items \
+const BACKWARD: &str = "SELECT kind, id, subject, place, at, name, body, cause FROM archive_items \
      WHERE kind = ? AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?";
 const COUNT: &str = "SELECT (SELECT count(*) FROM archive_items WHERE kind = ?1 AND at >= ?2 AND at < ?3) \
      + (SELECT count(*) FROM facts WHERE at >= ?2 AND at < ?3)";
@@ -109,6 +110,7 @@ fn bind(query: Bound, item: &Item) -> Bound {
         .bind(item.at)
         .bind(&*item.name)
         .bind(&*item.body)
+        .bind(item.cause.as_deref())
 }
 
 fn item(row: &SqliteRow) -> Result<Item, StoreError> {
@@ -121,5 +123,6 @@ fn item(row: &SqliteRow) -> Result<Item, StoreError> {
         at: reading.get("at")?,
         name: reading.get("name")?,
         body: reading.get("body")?,
+        cause: reading.get("cause")?,
     })
 }

@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::rows::{Bound, ManyRows, Reading, limit};
 use super::{SqliteStore, errors};
-use crate::domain::call::Direction;
 use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::record::CallSummary;
 use crate::store::error::StoreError;
@@ -135,7 +134,7 @@ fn bind_call(query: Bound, row: &CallRow<'_>) -> Bound {
     let (call, place) = (row.call, &row.place);
     bind_id(query, call)
         .bind(place.started_at)
-        .bind(word(call.direction))
+        .bind(call.direction.as_str())
         .bind(&*place.from)
         .bind(&*place.to)
         .bind(place.is_open)
@@ -203,7 +202,7 @@ fn push_filter(sql: &mut QueryBuilder<Sqlite>, filter: &CallFilter) {
     push_any_id(sql, "queue_id", filter.queue.iter().map(|id| id.uuid()));
     push_any_id(sql, "agent_id", filter.agent.iter().map(|id| id.uuid()));
     if let Some(direction) = filter.direction {
-        sql.push(" AND direction = ").push_bind(word(direction));
+        sql.push(" AND direction = ").push_bind(direction.as_str());
     }
     if let Some(from) = &filter.from {
         sql.push(" AND from_address = ").push_bind(from.as_str());
@@ -244,14 +243,6 @@ fn push_any_id(sql: &mut QueryBuilder<Sqlite>, column: &str, ids: impl ExactSize
         list.push_bind(id.as_bytes().to_vec());
     }
     sql.push(")");
-}
-
-/// The stored word of a direction.
-const fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Inbound => "inbound",
-        Direction::Outbound => "outbound",
-    }
 }
 
 fn call(row: &SqliteRow) -> Result<CallSummary, StoreError> {

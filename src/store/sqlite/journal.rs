@@ -1,12 +1,16 @@
 //! Reading facts, heads and names.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 
-use super::rows::{Reading, limit, signed};
+use super::rows::{ManyRows, Reading, limit, signed};
 use super::{SqliteStore, append, cursors, errors};
-use crate::domain::id::FactId;
+use crate::domain::id::{CommandId, FactId};
 use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord, ProviderRef};
 use crate::domain::time::Timestamp;
@@ -14,16 +18,27 @@ use crate::store::error::StoreError;
 use crate::store::inspection::Inspection;
 use crate::store::journal::{Append, AppendOutcome, Journal, Positioned};
 
-const FACTS_OF: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body FROM facts \
+const FACTS_OF: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body, cause FROM facts \
      WHERE entity_kind = ? AND entity_id = ? AND seq > ? ORDER BY seq LIMIT ?";
 
-const FACTS_AFTER: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body FROM facts \
+const FACTS_AFTER: &str = "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body, cause FROM facts \
      WHERE position > ? ORDER BY position LIMIT ?";
+
+static FACTS_OF_MANY: LazyLock<ManyRows> = LazyLock::new(|| {
+    ManyRows::find(
+        "SELECT position, entity_kind, entity_id, seq, fact_id, at, kind, body, cause FROM facts \
+         WHERE (entity_kind, entity_id)",
+        2,
+    )
+});
 
 const LAST_POSITION: &str = "SELECT coalesce(max(position), 0) FROM facts";
 
 const OPEN_OF: &str =
     "SELECT entity_kind, entity_id, seq, is_open FROM heads WHERE entity_kind = ? AND is_open = 1";
+
+const OPEN_IN: &str = "SELECT entity_kind, entity_id, seq, is_open FROM heads \
+     WHERE entity_kind = ? AND is_open = 1 AND shard IN (SELECT value FROM json_each(?))";
 
 const ENTITIES_AFTER: &str = "SELECT entity_kind, entity_id, seq, is_open FROM heads \
      WHERE (entity_kind, entity_id) > (?, ?) ORDER BY entity_kind, entity_id LIMIT ?";
@@ -70,8 +85,23 @@ impl Journal for SqliteStore {
         rows.iter().map(|row| Ok(fact(row)?.record)).collect()
     }
 
-    async fn open_entities(&self, kind: EntityKind) -> Result<Vec<EntityRef>, StoreError> {
-        let query = sqlx::query(OPEN_OF).bind(kind.code());
+    async fn facts_of(&self, entities: &[EntityRef]) -> Result<Vec<FactRecord>, StoreError> {
+        let entities: BTreeSet<_> = entities.iter().copied().collect();
+        let entities: Vec<_> = entities.into_iter().collect();
+        let mut connection = self.readers.acquire().await.map_err(|error| errors::from(&error))?;
+        let rows = FACTS_OF_MANY.fetch(&mut connection, &entities, append::bind_entity).await;
+        let rows = rows.map_err(|error| errors::from(&error))?;
+        let mut facts: Vec<_> =
+            rows.iter().map(|row| Ok(fact(row)?.record)).collect::<Result<_, StoreError>>()?;
+        facts.sort_by_key(|fact| (fact.entity, fact.seq));
+        Ok(facts)
+    }
+
+    async fn open_entities(&self, kind: EntityKind, shards: &[u16]) -> Result<Vec<EntityRef>, StoreError> {
+        let mut query = sqlx::query(if shards.is_empty() { OPEN_OF } else { OPEN_IN }).bind(kind.code());
+        if !shards.is_empty() {
+            query = query.bind(serde_json::json!(shards).to_string());
+        }
         let rows = query.fetch_all(&self.readers).await.map_err(|error| errors::from(&error))?;
         rows.iter().map(|row| Ok(Head::read(row)?.entity)).collect()
     }
@@ -161,6 +191,7 @@ fn entity(reading: &Reading<'_>) -> Result<EntityRef, StoreError> {
 fn fact(row: &SqliteRow) -> Result<Positioned, StoreError> {
     let reading = Reading { row, table: "facts", named_by: "position" };
     let body = RawValue::from_string(reading.get("body")?).map_err(|_| reading.corrupt("body"))?;
+    let cause = reading.get::<Option<&[u8]>>("cause")?.map(Uuid::from_slice).transpose();
     let record = FactRecord {
         id: FactId::from_uuid(reading.uuid("fact_id")?),
         entity: entity(&reading)?,
@@ -168,6 +199,7 @@ fn fact(row: &SqliteRow) -> Result<Positioned, StoreError> {
         at: Timestamp::from_millis(reading.get("at")?),
         kind: reading.get::<&str>("kind")?.into(),
         body,
+        cause: cause.map_err(|_| reading.corrupt("cause"))?.map(CommandId::from_uuid),
     };
     Ok(Positioned { position: reading.number("position")?, shard: shard_of(record.entity), record })
 }

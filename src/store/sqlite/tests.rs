@@ -24,6 +24,7 @@ fn append(entity: EntityRef, after_seq: u64, count: u64, size: usize) -> Append 
         at: Timestamp::from_millis(0),
         kind: "agent.ready".into(),
         body: RawValue::from_string(format!("\"{}\"", "x".repeat(size))).unwrap(),
+        cause: None,
     };
     let facts = (after_seq + 1..=after_seq + count).map(fact).collect();
     Append { entity, after_seq, facts, summary: Summary::Agent { open: true }, refs: Vec::new() }
@@ -92,7 +93,7 @@ async fn an_append_given_up_half_way_leaves_nothing_behind() {
     sqlx::query(statement).execute(transaction.connection()).await.unwrap();
     drop(transaction);
     is_well_again(&store, entity).await;
-    assert_eq!(store.open_entities(EntityKind::Agent).await.unwrap(), [entity]);
+    assert_eq!(store.open_entities(EntityKind::Agent, &[]).await.unwrap(), [entity]);
 }
 
 #[tokio::test]

@@ -1,0 +1,178 @@
+//! A node becomes one of several: it registers, renews its lease, opens its way to the others.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::actors::{self, Engine};
+use crate::cluster::Cluster;
+use crate::cluster::beat::{BeatReport, BeatSettings, BeatThread, Renewal};
+use crate::cluster::lease::LeaseHandle;
+use crate::cluster::link::{self, Identity, LinkSettings, Links, PemFiles};
+use crate::cluster::membership::MembershipSettings;
+use crate::config::Settings;
+use crate::domain::node::{NodeRef, Role};
+use crate::domain::time::{Clock, Millis};
+use crate::store::members::{ClusterSecret, Heart, Members, NewNode};
+use crate::store::{StoreError, Stores};
+
+/// How much sooner than the others a node takes its lease for over.
+const MARGIN: Duration = Duration::from_millis(150);
+/// Pause before something that went wrong is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+/// What the key of tokens is made from, beside the secret of the cluster.
+const TOKEN_KEY: &[u8] = b"eml token signing key";
+
+/// A node that is registered and not yet known to its engine.
+pub(super) struct Registered {
+    /// The stores under this run of the node.
+    pub(super) stores: Stores,
+    /// What the engine gets.
+    pub(super) cluster: Cluster,
+    /// What `Joining::join` needs.
+    pub(super) joining: Joining,
+}
+
+/// What is left to do once the engine runs.
+pub(super) struct Joining {
+    me: NodeRef,
+    secret: ClusterSecret,
+    origin: Instant,
+    beat: BeatThread,
+    beats: mpsc::Receiver<BeatReport>,
+}
+
+/// Writes this run of the node into the node table and begins to renew its lease.
+pub(super) async fn register(
+    settings: &Settings,
+    stores: &Stores,
+    public_url: &str,
+) -> anyhow::Result<Registered> {
+    let members = stores.members.clone().context("cluster.enabled needs store.url = postgres://…")?;
+    let made = secret_of(settings)?;
+    let secret = members.cluster_secret(&|| made.clone()).await?;
+    let lease_length = settings.cluster.lease_ms;
+    let origin = Instant::now();
+    let me = members.register(&new_node(settings, public_url), lease_length).await?;
+    let lease = LeaseHandle::new(lease_length.duration(), MARGIN, origin);
+    let heart = Mutex::new(members.heart());
+    let renewal = Box::new(HeartRenewal { heart, node: me.clone(), lease: lease_length });
+    let every = settings.cluster.beat_ms.duration();
+    let limit = (lease_length.duration() / 2).max(every);
+    let (beat, beats) =
+        BeatThread::start(renewal, lease.clone(), BeatSettings { every, limit, pause: every / 5 })
+            .context("the thread that renews the lease")?;
+    tracing::info!(node = %me.node, incarnation = %me.incarnation, "registered in the cluster");
+    Ok(Registered {
+        stores: stores.fenced(&me),
+        cluster: Cluster::new(me.clone(), lease, members),
+        joining: Joining { me, secret, origin, beat, beats },
+    })
+}
+
+impl Joining {
+    /// The seed of the key that signs tokens: the same on all nodes.
+    pub(super) fn token_seed(&self) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.secret.as_bytes());
+        let mut seed = [0; 32];
+        seed.copy_from_slice(hmac::sign(&key, TOKEN_KEY).as_ref());
+        seed
+    }
+
+    /// Opens the way to the other nodes and lets the engine claim shards. The beat goes on as long as
+    /// what is returned lives.
+    pub(super) async fn join(self, engine: &Engine, settings: &Settings) -> anyhow::Result<BeatThread> {
+        let Self { me, secret, origin, beat, beats } = self;
+        let identity = identity(settings, me, &secret)?;
+        let links = LinkSettings {
+            listen: settings.cluster.listen.clone(),
+            silent_after: settings.cluster.silent_after_ms.duration(),
+            ..LinkSettings::default()
+        };
+        let (inbound, living) = actors::gateway(engine);
+        let links = Links::start(links, identity, inbound, living)
+            .await
+            .with_context(|| format!("cluster.listen: {}", settings.cluster.listen))?;
+        engine.connect(Arc::new(links));
+        let membership = MembershipSettings {
+            beat: settings.cluster.beat_ms.duration(),
+            lease: settings.cluster.lease_ms.duration(),
+            margin: MARGIN,
+            retry: RETRY,
+        };
+        actors::join(engine, membership, origin, beats).await?;
+        Ok(beat)
+    }
+}
+
+/// The roles of the configuration.
+pub(super) fn roles(settings: &Settings) -> Vec<Role> {
+    let words = &settings.node.roles;
+    if words.iter().any(|word| word == "all") {
+        return Role::ALL.to_vec();
+    }
+    words.iter().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn new_node(settings: &Settings, public_url: &str) -> NewNode {
+    let cluster = &settings.cluster;
+    let address = if cluster.address.is_empty() { &cluster.listen } else { &cluster.address };
+    NewNode {
+        node: settings.node.name.clone(),
+        address: address.clone(),
+        public_url: public_url.to_owned(),
+        roles: roles(settings),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// What is kept in the store when it holds nothing yet.
+fn secret_of(settings: &Settings) -> anyhow::Result<ClusterSecret> {
+    let made = link::Authority::generate(Clock.now())?;
+    let secret = &settings.cluster.secret;
+    let secret = if secret.is_empty() { made.secret } else { secret.clone() };
+    Ok(ClusterSecret { secret, ca_cert_pem: made.certificate_pem, ca_key_pem: made.key_pem })
+}
+
+/// Who this node is for the others: by files, or by a certificate that it issues to itself.
+fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::Result<Identity> {
+    let cluster = &settings.cluster;
+    let secret = if cluster.secret.is_empty() { &kept.secret } else { &cluster.secret };
+    if cluster.ca_file.as_os_str().is_empty() {
+        let authority = link::Authority {
+            certificate_pem: kept.ca_cert_pem.clone(),
+            key_pem: kept.ca_key_pem.clone(),
+            secret: secret.clone(),
+        };
+        return Ok(Identity::issued(me, &authority, Identity::wall_clock())?);
+    }
+    let read = |key: &str, file: &Path| {
+        fs::read_to_string(file).with_context(|| format!("cluster.{key}: {}", file.display()))
+    };
+    let files = PemFiles {
+        authority: read("ca_file", &cluster.ca_file)?,
+        certificate: read("cert_file", &cluster.cert_file)?,
+        key: read("key_file", &cluster.key_file)?,
+    };
+    Ok(Identity::given(me, &files, secret, Identity::wall_clock())?)
+}
+
+/// Renews through the store's own connection for it.
+struct HeartRenewal {
+    heart: Mutex<Box<dyn Heart>>,
+    node: NodeRef,
+    lease: Millis,
+}
+
+#[async_trait]
+impl Renewal for HeartRenewal {
+    async fn renew(&self, limit: Duration) -> Result<bool, StoreError> {
+        self.heart.lock().await.renew(&self.node, self.lease, limit).await
+    }
+}

@@ -1,0 +1,5 @@
+//! The transport between nodes.
+
+mod transport;
+
+pub use transport::{Inbound, LinkError, LinkRefusal, Peer, Transport};
