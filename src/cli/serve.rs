@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::app;
+use crate::cluster::lease::EndReason;
 use crate::config::Settings;
 use crate::telemetry::logs;
 
@@ -27,10 +28,31 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
             "no provider is configured, so no calls can come; see [providers.NAME] in config.toml"
         );
     }
-    stopped().await;
-    tracing::info!("node is being stopped");
-    node.stop().await;
-    Ok(())
+    let ended = tokio::select! {
+        () = stopped() => None,
+        reason = node.ended() => Some(reason),
+    };
+    match ended {
+        // Others have taken over. Nothing in this process may go on, so another one begins.
+        Some(reason @ (EndReason::Fenced | EndReason::BeatLost)) => Err(start_afresh(reason)),
+        Some(EndReason::Left) | None => {
+            tracing::info!("node is being stopped");
+            node.stop().await;
+            Ok(())
+        }
+    }
+}
+
+/// Replaces this process by a fresh one of the same program, with nothing left in memory: it comes back
+/// under a new run of the node, as it would after a crash. Returns only when that fails.
+fn start_afresh(reason: EndReason) -> Failure {
+    use std::os::unix::process::CommandExt as _;
+    tracing::error!(reason = reason.as_str(), "this run of the node is over; the program starts afresh");
+    let failed = |error: std::io::Error| Failure::failed(format!("cannot start afresh: {error}"));
+    match std::env::current_exe() {
+        Ok(program) => failed(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()),
+        Err(error) => failed(error),
+    }
 }
 
 /// Waits until the program is asked to stop.

@@ -86,11 +86,14 @@ impl Errands {
         self.limbo.extend(shards.iter().map(|shard| (*shard, to.clone())));
     }
 
-    /// Notes that no transfer of these shards is open any more.
-    pub(super) fn from_limbo(&mut self, shards: &[u16]) {
-        for shard in shards {
-            self.limbo.remove(shard);
-        }
+    /// Notes that a shard has arrived.
+    pub(super) fn landed(&mut self, shard: u16) {
+        self.limbo.remove(&shard);
+    }
+
+    /// How many shards have been sent off, and not arrived as far as is known.
+    pub(super) fn on_their_way(&self) -> usize {
+        self.limbo.len() + self.handing.keys().filter(|shard| !self.limbo.contains_key(shard)).count()
     }
 
     /// Ends the release of shards; gives them.

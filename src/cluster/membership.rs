@@ -197,13 +197,13 @@ impl Membership {
     fn handed(&mut self, to: &NodeRef, moved: Option<Vec<u16>>, now: Duration) {
         let mut shards = self.errands.handed(to);
         if let Some(moved) = moved {
-            self.errands.from_limbo(&shards);
             for shard in shards.extract_if(.., |shard| moved.contains(shard)) {
+                self.errands.landed(shard);
                 self.table.change(shard, Some(to.clone()), now);
             }
-        } else {
-            self.errands.to_limbo(&shards, to);
         }
+        // The end is unknown, or the store refused: perhaps as an earlier try of unknown end has moved it.
+        self.errands.to_limbo(&shards, to);
         self.errands.doubt(shards, now + self.settings.retry);
     }
 
@@ -278,11 +278,13 @@ impl Membership {
     }
 
     fn hand(&mut self, plan: &Plan) -> Vec<Action> {
-        let room = CHUNK.saturating_sub(self.errands.handing.len());
+        let room = CHUNK.saturating_sub(self.errands.on_their_way());
         let busy: BTreeSet<NodeRef> = self.errands.handing.values().cloned().collect();
         let mut parcels: BTreeMap<NodeRef, Vec<u16>> = BTreeMap::new();
         let open = |(shard, to): &&(u16, NodeRef)| !self.errands.is_busy(*shard) && !busy.contains(to);
-        for (shard, to) in plan.hand.iter().filter(open).take(room) {
+        let (again, first): (Vec<_>, Vec<_>) =
+            plan.hand.iter().filter(open).partition(|(shard, _)| self.errands.limbo().contains_key(shard));
+        for (shard, to) in again.into_iter().chain(first.into_iter().take(room)) {
             parcels.entry(to.clone()).or_default().push(*shard);
         }
         for (to, shards) in &parcels {

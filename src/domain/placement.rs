@@ -116,7 +116,7 @@ mod tests {
         // Two versions of the program run side by side during an upgrade and must agree.
         let nodes = [row("eml-1"), row("eml-2"), row("eml-3")];
         let owners: String = (0..32).map(|shard| &owner_of(shard, &nodes).unwrap().node[4..]).collect();
-        assert_eq!(owners, "?");
+        assert_eq!(owners, "31221132231133222232232322233223");
     }
 
     #[test]

@@ -17,5 +17,5 @@ mod users;
 mod webhooks;
 
 pub use error::{ApiError, Code};
-pub use router::{EdgeSettings, EdgeState, SocketSettings, openapi, router};
+pub use router::{Departure, EdgeSettings, EdgeState, SocketSettings, openapi, router};
 pub use webhooks::{TwilioSection, Webhooks};
