@@ -20,10 +20,11 @@ use crate::cluster::lease::EndReason;
 use crate::config::{Provider, Settings};
 use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
+use crate::domain::node::Role;
 use crate::domain::time::Clock;
 use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
-use crate::edge::{Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, router};
+use crate::edge::{Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router};
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
 use crate::telemetry::Metrics;
@@ -93,7 +94,9 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let (drain, draining) = watch::channel(Departure::No);
     let state = edge_state(settings, &engine, webhooks, &authority, draining);
     let stop = CancellationToken::new();
-    let mut servers = vec![serve(listener, router(state), stop.clone())];
+    let is_edge = cluster::roles(settings).contains(&Role::Edge);
+    let public = if is_edge { router(state) } else { inner_router(state) };
+    let mut servers = vec![serve(listener, public, stop.clone())];
     let mut telemetry_address = None;
     if !settings.telemetry.listen.is_empty() {
         let listener = listen("telemetry.listen", &settings.telemetry.listen).await?;
@@ -195,7 +198,7 @@ fn figures(engine: &Engine) -> axum::Router {
     let engine = engine.clone();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let handler = move || async move {
-        engine.metrics().journal_pending(engine.writer().pending());
+        engine.measure();
         ([(axum::http::header::CONTENT_TYPE, kind)], engine.metrics().encode())
     };
     axum::Router::new().route("/metrics", get(handler))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::task::TaskTracker;
 
 use super::agent::SocketMessage;
@@ -114,7 +114,7 @@ pub(super) struct Inner {
     pub(super) sockets: FarSockets,
     cluster: Option<Cluster>,
     tracker: TaskTracker,
-    draining: std::sync::atomic::AtomicBool,
+    draining: watch::Sender<bool>,
     /// When the store was last tried by somebody who wanted to know how it is.
     tried_at: Mutex<Option<Instant>>,
 }
@@ -148,7 +148,7 @@ impl Engine {
             sockets: FarSockets::default(),
             cluster,
             tracker: TaskTracker::new(),
-            draining: false.into(),
+            draining: watch::Sender::default(),
             tried_at: Mutex::default(),
         }))
     }
@@ -214,6 +214,12 @@ impl Engine {
             Some(cluster) => cluster.lease.ended().await.0,
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether this node is one of several.
+    #[must_use]
+    pub fn is_clustered(&self) -> bool {
+        self.0.cluster.is_some()
     }
 
     /// Opens the way to the other nodes.
@@ -420,14 +426,29 @@ impl Engine {
         }
     }
 
+    /// Brings the figures up to date that are looked at rather than counted.
+    pub fn measure(&self) {
+        self.0.metrics.journal_pending(self.0.writer.pending());
+        if let Some(cluster) = self.cluster() {
+            let shards = cluster.owners.shards_of(&cluster.me).len();
+            self.0.metrics.cluster(cluster.peers().len() + 1, shards, self.0.post.len());
+        }
+    }
+
     /// Whether the node is being stopped.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.0.draining.load(std::sync::atomic::Ordering::Relaxed)
+        *self.0.draining.borrow()
     }
 
     /// Lets no new work in any more.
     pub fn drain(&self) {
-        self.0.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.0.draining.send_replace(true);
+    }
+
+    /// Waits until the node is being stopped, or sent away by another.
+    pub async fn drained(&self) {
+        // The sender lives as long as the engine.
+        let _ = self.0.draining.subscribe().wait_for(|is_draining| *is_draining).await;
     }
 }

@@ -155,6 +155,9 @@ impl Actor for Membership {
                 state.machine.tick(now)
             }
         };
+        if state.machine.is_draining() {
+            state.engine.drain();
+        }
         for action in actions {
             state.carry_out(action, &me);
         }

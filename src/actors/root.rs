@@ -16,7 +16,7 @@ use super::relay::{self, Destination, Relay, ToArchive, ToBus};
 use super::shard::{self, Shard, ShardMessage};
 use super::writer::{self, Inbox, Writer, WriterHandle};
 use crate::cluster::Cluster;
-use crate::cluster::lease::EndReason;
+use crate::cluster::lease::{EndReason, LeaseHandle};
 use crate::domain::directory::{Directory, Queue as QueueRecord};
 use crate::domain::id::QueueId;
 use crate::domain::placement::{SHARDS, shard_of_id};
@@ -239,6 +239,7 @@ impl State {
             handle: inner.writer.clone(),
             journal: inner.stores.journal.clone(),
             metrics: inner.metrics.clone(),
+            lease: self.engine.cluster().map_or_else(LeaseHandle::forever, |cluster| cluster.lease.clone()),
         };
         let (actor, _) = ActorRuntime::spawn_linked(None, Writer, args, me.get_cell()).await?;
         self.posts.insert(actor.get_id(), Post::Writer);

@@ -178,7 +178,7 @@ impl Engine {
     /// Closes a socket on an agent session.
     pub fn detach(&self, agent_id: AgentId, socket_id: SocketId) {
         self.forget_socket(socket_id);
-        self.gave_up(socket_id);
+        let _ = self.gave_up(socket_id);
         self.tell(News::SocketGone(agent_id, socket_id));
     }
 

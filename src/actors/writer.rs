@@ -11,6 +11,7 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use crate::cluster::lease::{EndReason, LeaseHandle};
 use crate::domain::backoff::Backoff;
 use crate::domain::id::FactId;
 use crate::domain::record::EntityRef;
@@ -125,6 +126,8 @@ pub(super) struct Args {
     pub(super) handle: WriterHandle,
     pub(super) journal: Arc<dyn Journal>,
     pub(super) metrics: Metrics,
+    /// Ended when the journal says that others have taken over.
+    pub(super) lease: LeaseHandle,
 }
 
 /// Its only message: take the next batch.
@@ -191,6 +194,9 @@ impl Args {
             }
             Err(error) => {
                 tracing::error!(error = %error, facts, "journal did not store a batch");
+                if matches!(error, StoreError::Fenced(_)) {
+                    self.lease.end(EndReason::Fenced);
+                }
                 for reply in replies {
                     let _ = reply.send(Err(error.clone()));
                 }

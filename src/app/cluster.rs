@@ -19,7 +19,7 @@ use crate::cluster::membership::MembershipSettings;
 use crate::config::Settings;
 use crate::domain::node::{NodeRef, Role};
 use crate::domain::time::{Clock, Millis};
-use crate::store::members::{ClusterSecret, Heart, Members, NewNode};
+use crate::store::members::{ClusterSecret, Heart, NewNode};
 use crate::store::{StoreError, Stores};
 
 /// How much sooner than the others a node takes its lease for over.
@@ -63,7 +63,7 @@ pub(super) async fn register(
     let lease = LeaseHandle::new(lease_length.duration(), MARGIN, origin);
     let heart = Mutex::new(members.heart());
     let renewal = Box::new(HeartRenewal { heart, node: me.clone(), lease: lease_length });
-    let every = settings.cluster.beat_ms.duration();
+    let every = settings.cluster.heartbeat_ms.duration();
     let limit = (lease_length.duration() / 2).max(every);
     let (beat, beats) =
         BeatThread::start(renewal, lease.clone(), BeatSettings { every, limit, pause: every / 5 })
@@ -101,7 +101,7 @@ impl Joining {
             .with_context(|| format!("cluster.listen: {}", settings.cluster.listen))?;
         engine.connect(Arc::new(links));
         let membership = MembershipSettings {
-            beat: settings.cluster.beat_ms.duration(),
+            beat: settings.cluster.heartbeat_ms.duration(),
             lease: settings.cluster.lease_ms.duration(),
             margin: MARGIN,
             retry: RETRY,
@@ -122,7 +122,7 @@ pub(super) fn roles(settings: &Settings) -> Vec<Role> {
 
 fn new_node(settings: &Settings, public_url: &str) -> NewNode {
     let cluster = &settings.cluster;
-    let address = if cluster.address.is_empty() { &cluster.listen } else { &cluster.address };
+    let address = if cluster.advertise.is_empty() { &cluster.listen } else { &cluster.advertise };
     NewNode {
         node: settings.node.name.clone(),
         address: address.clone(),
@@ -135,7 +135,7 @@ fn new_node(settings: &Settings, public_url: &str) -> NewNode {
 /// What is kept in the store when it holds nothing yet.
 fn secret_of(settings: &Settings) -> anyhow::Result<ClusterSecret> {
     let made = link::Authority::generate(Clock.now())?;
-    let secret = &settings.cluster.secret;
+    let secret = &settings.cluster.cookie;
     let secret = if secret.is_empty() { made.secret } else { secret.clone() };
     Ok(ClusterSecret { secret, ca_cert_pem: made.certificate_pem, ca_key_pem: made.key_pem })
 }
@@ -143,8 +143,8 @@ fn secret_of(settings: &Settings) -> anyhow::Result<ClusterSecret> {
 /// Who this node is for the others: by files, or by a certificate that it issues to itself.
 fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::Result<Identity> {
     let cluster = &settings.cluster;
-    let secret = if cluster.secret.is_empty() { &kept.secret } else { &cluster.secret };
-    if cluster.ca_file.as_os_str().is_empty() {
+    let secret = if cluster.cookie.is_empty() { &kept.secret } else { &cluster.cookie };
+    if cluster.tls_ca_file.as_os_str().is_empty() {
         let authority = link::Authority {
             certificate_pem: kept.ca_cert_pem.clone(),
             key_pem: kept.ca_key_pem.clone(),
@@ -156,9 +156,9 @@ fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::R
         fs::read_to_string(file).with_context(|| format!("cluster.{key}: {}", file.display()))
     };
     let files = PemFiles {
-        authority: read("ca_file", &cluster.ca_file)?,
-        certificate: read("cert_file", &cluster.cert_file)?,
-        key: read("key_file", &cluster.key_file)?,
+        authority: read("tls_ca_file", &cluster.tls_ca_file)?,
+        certificate: read("tls_cert_file", &cluster.tls_cert_file)?,
+        key: read("tls_key_file", &cluster.tls_key_file)?,
     };
     Ok(Identity::given(me, &files, secret, Identity::wall_clock())?)
 }

@@ -8,6 +8,7 @@ mod failure;
 mod loadgen;
 mod migrate;
 mod move_store;
+mod node;
 mod output;
 mod sample;
 mod serve;
@@ -65,6 +66,9 @@ enum Command {
     Move(move_store::Arguments),
     /// Puts load on a demo node: it plays both outer sides, carrier and agents.
     Loadgen(loadgen::Arguments),
+    /// The nodes of the cluster.
+    #[command(subcommand)]
+    Node(node::Command),
     /// Users.
     #[command(subcommand)]
     User(user::Command),
@@ -116,6 +120,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate(command) => migrate::run(command, load(None)?.settings).await,
         Command::Move(arguments) => move_store::run(arguments, load(None)?.settings).await,
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
+        Command::Node(command) => node::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
         Command::Openapi => {
             let document = crate::edge::openapi().to_pretty_json();

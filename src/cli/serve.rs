@@ -30,6 +30,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     }
     let ended = tokio::select! {
         () = stopped() => None,
+        () = node.engine.drained() => None,
         reason = node.ended() => Some(reason),
     };
     match ended {

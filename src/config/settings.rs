@@ -100,9 +100,9 @@ pub struct Cluster {
     /// Where this node listens for the others.
     pub listen: String,
     /// Where the others reach it; empty = `listen`.
-    pub address: String,
+    pub advertise: String,
     /// From one renewal of its lease to the next.
-    pub beat_ms: Millis,
+    pub heartbeat_ms: Millis,
     /// How long others wait for a node that does not renew.
     pub lease_ms: Millis,
     /// How long a peer may be silent before its connection is given up.
@@ -110,13 +110,13 @@ pub struct Cluster {
     /// How long a node that leaves goes on answering at least, so that load balancers notice.
     pub drain_ms: Millis,
     /// What all nodes know and nobody else; empty = made once and kept in the store.
-    pub secret: String,
+    pub cookie: String,
     /// Certificate of the authority that nodes trust, as PEM; empty = made once and kept in the store.
-    pub ca_file: PathBuf,
+    pub tls_ca_file: PathBuf,
     /// This node's certificate, as PEM, with its name in it.
-    pub cert_file: PathBuf,
+    pub tls_cert_file: PathBuf,
     /// The key of that certificate, as PEM.
-    pub key_file: PathBuf,
+    pub tls_key_file: PathBuf,
 }
 
 /// Signing in.
@@ -239,13 +239,13 @@ impl fmt::Debug for Cluster {
         f.debug_struct("Cluster")
             .field("enabled", &self.enabled)
             .field("listen", &self.listen)
-            .field("address", &self.address)
-            .field("beat_ms", &self.beat_ms)
+            .field("advertise", &self.advertise)
+            .field("heartbeat_ms", &self.heartbeat_ms)
             .field("lease_ms", &self.lease_ms)
             .field("silent_after_ms", &self.silent_after_ms)
             .field("drain_ms", &self.drain_ms)
-            .field("ca_file", &self.ca_file)
-            .field("cert_file", &self.cert_file)
+            .field("tls_ca_file", &self.tls_ca_file)
+            .field("tls_cert_file", &self.tls_cert_file)
             .finish_non_exhaustive()
     }
 }

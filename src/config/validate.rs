@@ -137,20 +137,20 @@ impl Faults {
         let is_shared = settings.cache.url.starts_with("redis");
         self.check(!is_shared, "cache.url", "must be redis://… in a cluster");
         self.listen("cluster.listen", &cluster.listen, false);
-        self.check(cluster.beat_ms < Millis(50), "cluster.beat_ms", "must be at least 50 milliseconds");
-        let is_short = cluster.lease_ms.0 < cluster.beat_ms.0.saturating_mul(3);
-        self.check(is_short, "cluster.lease_ms", "must be at least three times cluster.beat_ms");
+        self.check(cluster.heartbeat_ms < Millis(50), "cluster.heartbeat_ms", "must be at least 50 milliseconds");
+        let is_short = cluster.lease_ms.0 < cluster.heartbeat_ms.0.saturating_mul(3);
+        self.check(is_short, "cluster.lease_ms", "must be at least three times cluster.heartbeat_ms");
         let is_short = cluster.silent_after_ms < Millis(500);
         self.check(is_short, "cluster.silent_after_ms", "must be at least 500 milliseconds");
-        let files = [&cluster.ca_file, &cluster.cert_file, &cluster.key_file];
+        let files = [&cluster.tls_ca_file, &cluster.tls_cert_file, &cluster.tls_key_file];
         let given = files.iter().filter(|file| !file.as_os_str().is_empty()).count();
         self.check(
             given != 0 && given != files.len(),
-            "cluster.ca_file",
-            "must be given with cluster.cert_file and cluster.key_file, or none of them",
+            "cluster.tls_ca_file",
+            "must be given with cluster.tls_cert_file and cluster.tls_key_file, or none of them",
         );
-        let has_secret = !cluster.secret.is_empty();
-        self.check(has_secret && cluster.secret.len() < 32, "cluster.secret", "must have at least 32 bytes");
+        let has_secret = !cluster.cookie.is_empty();
+        self.check(has_secret && cluster.cookie.len() < 32, "cluster.cookie", "must have at least 32 bytes");
     }
 
     fn url(&mut self, key: &str, value: &str) {

@@ -2,6 +2,7 @@
 
 pub mod auth;
 mod calls;
+mod cluster;
 mod error;
 mod health;
 mod history;
@@ -17,5 +18,5 @@ mod users;
 mod webhooks;
 
 pub use error::{ApiError, Code};
-pub use router::{Departure, EdgeSettings, EdgeState, SocketSettings, openapi, router};
+pub use router::{Departure, EdgeSettings, EdgeState, SocketSettings, inner_router, openapi, router};
 pub use webhooks::{TwilioSection, Webhooks};

@@ -23,7 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::auth::{self, Authority, Throttle, Tickets};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{calls, health, history, idempotency, request, resources, socket, users};
+use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
 use crate::actors::Engine;
 use crate::domain::time::Millis;
 
@@ -153,6 +153,9 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(calls::resume))
         .routes(routes!(calls::hangup))
         .routes(routes!(calls::dispose))
+        .routes(routes!(cluster::nodes))
+        .routes(routes!(cluster::shards))
+        .routes(routes!(cluster::drain))
         .merge(resources::routes())
 }
 
@@ -160,6 +163,16 @@ fn documented() -> OpenApiRouter<EdgeState> {
 #[must_use]
 pub fn openapi() -> Document {
     documented().split_for_parts().1
+}
+
+/// What a node serves that is not an edge: how it is.
+pub fn inner_router(state: EdgeState) -> Router {
+    Router::new()
+        .route("/health", get(health::health))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .route("/version", get(health::version))
+        .with_state(state)
 }
 
 /// Everything that the public listener serves.

@@ -25,6 +25,10 @@ pub enum Permission {
     AgentsControl,
     /// Free agents that hang on a call.
     AgentsRelease,
+    /// See the nodes of the cluster.
+    ClusterRead,
+    /// Send nodes away.
+    ClusterWrite,
 }
 
 /// Who may use a route.
@@ -41,7 +45,7 @@ pub enum Access {
 pub const fn may(role: Role, permission: Permission) -> bool {
     match (role, permission) {
         (Role::Admin, _) => true,
-        (Role::Supervisor, Permission::SetupWrite | Permission::UsersWrite) => false,
+        (Role::Supervisor, Permission::SetupWrite | Permission::UsersWrite | Permission::ClusterWrite) => false,
         (Role::Supervisor, _) => true,
         (
             Role::Agent,
@@ -56,11 +60,17 @@ pub const fn may(role: Role, permission: Permission) -> bool {
             Permission::SetupWrite
             | Permission::UsersRead
             | Permission::UsersWrite
-            | Permission::AgentsRelease,
+            | Permission::AgentsRelease
+            | Permission::ClusterRead
+            | Permission::ClusterWrite,
         ) => false,
         (
             Role::Service,
-            Permission::Own | Permission::SetupRead | Permission::CallsRead | Permission::CallsControl,
+            Permission::Own
+            | Permission::SetupRead
+            | Permission::CallsRead
+            | Permission::CallsControl
+            | Permission::ClusterRead,
         ) => true,
         (
             Role::Service,
@@ -68,14 +78,15 @@ pub const fn may(role: Role, permission: Permission) -> bool {
             | Permission::UsersRead
             | Permission::UsersWrite
             | Permission::AgentsControl
-            | Permission::AgentsRelease,
+            | Permission::AgentsRelease
+            | Permission::ClusterWrite,
         ) => false,
     }
 }
 
 use Access::{Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, Own, SetupRead, SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it.
@@ -103,6 +114,9 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/calls/{id}/resume", Needs(CallsControl)),
     ("POST", "/calls/{id}/hangup", Needs(CallsControl)),
     ("POST", "/calls/{id}/disposition", Needs(CallsControl)),
+    ("GET", "/cluster/nodes", Needs(ClusterRead)),
+    ("GET", "/cluster/shards", Needs(ClusterRead)),
+    ("POST", "/cluster/nodes/{id}/drain", Needs(ClusterWrite)),
     ("GET", "/queues/{id}/stats", Needs(SetupRead)),
     ("PUT", "/agents/{id}/activity", Needs(AgentsControl)),
     ("POST", "/agents/{id}/release", Needs(AgentsRelease)),

@@ -198,7 +198,10 @@ impl Connection {
                 },
                 _ = pings.tick() => self.ping(settings.socket.silent_after).await,
                 _ = figures.tick(), if !self.topics.is_empty() => self.send_figures().await,
-                _ = drain.changed() => self.depart(*drain.borrow_and_update()).await,
+                _ = drain.changed() => {
+                    let departure = *drain.borrow_and_update();
+                    self.depart(departure).await
+                }
             };
             if let Err(end) = step {
                 return end;
