@@ -278,7 +278,7 @@ async fn engine(folder: &Path, park_after: Millis) -> (Engine, Routing) {
             busy_backoff: Millis(0),
         },
     };
-    let engine = actors::start(settings, stores, Metrics::new()).await.unwrap();
+    let engine = actors::start(settings, stores, Metrics::new(), None).await.unwrap();
     let routing = Routing {
         queue_id: queue.id,
         queue_name: "bench".into(),

@@ -268,7 +268,7 @@ async fn steady(engine: &Engine, per_second: u64, length: Duration) -> Vec<f64> 
 async fn ack() {
     let (url, _pool) = database().await;
     let stores = eml::store::open(&url).await.unwrap();
-    let engine = actors::start(engine_settings(), stores, Metrics::new()).await.unwrap();
+    let engine = actors::start(engine_settings(), stores, Metrics::new(), None).await.unwrap();
     steady(&engine, 2_000, Duration::from_secs(2)).await;
     for rate in [5_000, 20_000] {
         let waits = steady(&engine, rate, Duration::from_secs(10)).await;

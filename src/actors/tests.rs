@@ -12,9 +12,10 @@ use super::engine::{AgentLimits, Engine, EngineSettings};
 use super::entity::{Answer, EntityMessage, EntityState, Host};
 use super::error::AskError;
 use super::nest::{AfterFailure, Nest};
-use super::shard::ShardRef;
+use super::letter::{News, Request, Response};
+use super::shard::{ShardMessage, ShardRef};
 use super::writer::WriterSettings;
-use crate::domain::id::AgentId;
+use crate::domain::id::{AgentId, CommandId};
 use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{EntityRef, FactRecord, ProviderRef, Summary};
 use crate::domain::time::{Millis, Timestamp};
@@ -23,7 +24,7 @@ use crate::store::{Inspection, StoreError, Stores};
 use crate::telemetry::Metrics;
 
 /// Where the machine fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum At {
     Nowhere,
     Decide,
@@ -43,7 +44,7 @@ struct Counted;
 /// Counts; nothing else.
 struct Counter(u64);
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("never")]
 struct Never;
 
@@ -109,6 +110,26 @@ impl Host for Counter {
         START_FAILURES.set(left.saturating_sub(1));
         assert!(left == 0, "told to fail in pre_start");
         None
+    }
+
+    fn for_shard(_: EntityRef, _: EntityMessage<Self>) -> ShardMessage {
+        unreachable!("the counter lives in a nest of its own")
+    }
+
+    fn request(_: EntityRef, _: CommandId, _: &At) -> Request {
+        unreachable!("the counter lives on one node")
+    }
+
+    fn told(_: Response) -> Option<Answer<Self>> {
+        None
+    }
+
+    fn news(_: EntityRef, _: At) -> News {
+        unreachable!("the counter lives on one node")
+    }
+
+    fn repeated(&self, _: &At) -> Option<u64> {
+        Some(self.0)
     }
 
     fn perform(effect: At, _: EntityRef, _: &Engine) {
@@ -181,7 +202,7 @@ fn settings() -> EngineSettings {
 
 impl Stage {
     async fn set(stores: Stores) -> Self {
-        let engine = super::start(settings(), stores, Metrics::new()).await.unwrap();
+        let engine = super::start(settings(), stores, Metrics::new(), None).await.unwrap();
         let (sender, failures) = mpsc::unbounded_channel();
         let (ear, _) = ActorRuntime::spawn(None, Ear, sender).await.unwrap();
         let shard = engine.shard_ref(0).unwrap();
@@ -194,7 +215,7 @@ impl Stage {
 
     async fn ask(&mut self, id: EntityRef, command: At) -> Option<Answer<Counter>> {
         let (reply, answer) = oneshot::channel();
-        self.deliver(id, EntityMessage::Ask { command, reply }).await;
+        self.deliver(id, EntityMessage::Ask { command, cause: CommandId::fresh(), reply }).await;
         answer.await.ok()
     }
 
@@ -235,7 +256,7 @@ async fn a_failure_anywhere_restarts_that_entity_only_and_loses_no_acknowledged_
         // What failed after the commit is stored although nobody was told.
         counted += u64::from(matches!(at, At::Perform | At::Committed));
         assert_eq!(stage.failed().await, one);
-        stage.deliver(one, EntityMessage::Resume).await;
+        stage.deliver(one, EntityMessage::Resume(None)).await;
         counted += 1;
         assert_eq!(stage.ask(one, At::Nowhere).await.unwrap().unwrap(), counted, "after a failure in {at:?}");
         assert!(stage.failures.try_recv().is_err(), "the other never noticed");
