@@ -93,6 +93,8 @@ pub fn topic_of(pattern: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::{CallId, CommandId, FactId};
+    use crate::domain::time::Timestamp;
 
     #[test]
     fn a_star_stands_for_anything() {
@@ -119,6 +121,27 @@ mod tests {
             ("call.queued", "call.queued"),
         ] {
             assert_eq!(topic_of(pattern), want, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_command_behind_a_fact_is_an_attribute_only_where_there_is_one() {
+        let command = CommandId::fresh();
+        let mut record = FactRecord {
+            id: FactId::fresh(),
+            entity: CallId::fresh().into(),
+            seq: 3,
+            at: Timestamp::from_millis(0),
+            kind: "call.held".into(),
+            body: RawValue::from_string(r#"{"held":{}}"#.to_owned()).unwrap(),
+            cause: None,
+        };
+        for cause in [None, Some(command)] {
+            record.cause = cause;
+            let text = serde_json::to_string(&Event::of(&record, "node-1")).unwrap();
+            assert_eq!(text.contains("causationid"), cause.is_some(), "{text}");
+            let read: Event = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.causationid, cause.map(|command| command.to_string()));
         }
     }
 

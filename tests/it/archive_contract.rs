@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eml::domain::id::{CallId, FactId, QueueId};
+use eml::domain::id::{CallId, CommandId, FactId, QueueId};
 use eml::domain::record::{CallSummary, EntityRef, FactRecord};
 use eml::domain::time::{Millis, Timestamp};
 use eml::store::archive::{Archive, ArchiveBatch, IntervalStats, ProviderPayload, ReportResult, payload_of};
@@ -101,6 +101,7 @@ async fn facts_come_back_byte_for_byte_and_in_order(archive: Arc<dyn Archive>) {
     let entity = EntityRef::from(CallId::fresh());
     let mut sent: Vec<_> = (1..=5).map(|seq| fact(entity, seq)).collect();
     sent[2].body = RawValue::from_string(r#"{ "Odd" :{"a.b":1.50,"$x":"\u00e4"}}"#.to_owned()).unwrap();
+    sent[3].cause = Some(CommandId::fresh());
     sent.reverse();
     store(&archive, sent.clone()).await;
     sent.reverse();
@@ -108,7 +109,7 @@ async fn facts_come_back_byte_for_byte_and_in_order(archive: Arc<dyn Archive>) {
     assert_eq!(seqs(&found), [1, 2, 3, 4, 5]);
     for (found, sent) in found.iter().zip(&sent) {
         assert_eq!((found.id, found.at, &found.kind), (sent.id, sent.at, &sent.kind));
-        assert_eq!(found.body.get(), sent.body.get());
+        assert_eq!((found.body.get(), found.cause), (sent.body.get(), sent.cause));
     }
     assert_eq!(seqs(&archive.facts(entity, 2, 2).await.unwrap()), [3, 4]);
     assert!(archive.facts(CallId::fresh().into(), 0, 10).await.unwrap().is_empty());

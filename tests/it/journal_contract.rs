@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use eml::domain::id::{AgentId, CallId, FactId};
+use eml::domain::id::{AgentId, CallId, CommandId, FactId};
 use eml::domain::placement::shard_of;
 use eml::domain::record::{EntityKind, EntityRef, Summary};
 use eml::store::journal::{Append, AppendOutcome};
@@ -26,6 +26,9 @@ on_every_product! {
     cursors_of_all_shards_move_at_once
     a_name_leads_to_the_entity_that_had_it_first
     only_entities_with_work_are_open
+    open_entities_of_chosen_shards_are_told_apart
+    facts_of_many_entities_come_in_order_of_entity_and_number
+    the_command_that_led_to_a_fact_is_kept_with_it
     ten_thousand_facts_fit_in_one_batch
     a_batch_with_a_gap_is_refused_whole
     a_summary_of_something_else_is_refused
@@ -222,8 +225,70 @@ async fn only_entities_with_work_are_open(stores: Stores) {
     let mut closed = call(over, at(0));
     closed.is_open = false;
     stores.journal.append(vec![append_summary(1, closed)]).await.unwrap();
-    assert_eq!(stores.journal.open_entities(EntityKind::Call, &[]).await.unwrap(), [EntityRef::from(waiting)]);
+    assert_eq!(
+        stores.journal.open_entities(EntityKind::Call, &[]).await.unwrap(),
+        [EntityRef::from(waiting)]
+    );
     assert_eq!(stores.journal.open_entities(EntityKind::Agent, &[]).await.unwrap(), [busy]);
+}
+
+async fn open_entities_of_chosen_shards_are_told_apart(stores: Stores) {
+    let ids: Vec<_> = (0..300).map(|_| CallId::fresh()).collect();
+    stores.journal.append(ids.iter().map(|id| append(*id, 0, 1)).collect()).await.unwrap();
+    let mut closed = call(ids[0], at(0));
+    closed.is_open = false;
+    stores.journal.append(vec![append_summary(1, closed)]).await.unwrap();
+    let chosen = [shard_of(ids[0].into()), shard_of(ids[1].into()), shard_of(ids[2].into())];
+    let want: HashSet<EntityRef> = ids[1..]
+        .iter()
+        .map(|id| EntityRef::from(*id))
+        .filter(|entity| chosen.contains(&shard_of(*entity)))
+        .collect();
+    let found = stores.journal.open_entities(EntityKind::Call, &chosen).await.unwrap();
+    assert_eq!(found.len(), want.len(), "each once");
+    assert_eq!(found.into_iter().collect::<HashSet<_>>(), want);
+    let every: Vec<_> = (0..256).collect();
+    assert_eq!(stores.journal.open_entities(EntityKind::Call, &every).await.unwrap().len(), 299);
+    assert!(stores.journal.open_entities(EntityKind::Agent, &every).await.unwrap().is_empty());
+}
+
+async fn facts_of_many_entities_come_in_order_of_entity_and_number(stores: Stores) {
+    let mut entities: Vec<_> = (0..700).map(|_| EntityRef::from(CallId::fresh())).collect();
+    let session = EntityRef::from(AgentId::fresh());
+    for after_seq in [0, 2] {
+        let calls = entities.iter().map(|entity| append(CallId::from_uuid(entity.id), after_seq, 2));
+        stores.journal.append(calls.collect()).await.unwrap();
+    }
+    let summary = Summary::Agent { open: true };
+    let facts = vec![fact(session, 1)];
+    let of_session = Append { entity: session, after_seq: 0, facts, summary, refs: Vec::new() };
+    stores.journal.append(vec![of_session]).await.unwrap();
+    entities.truncate(600);
+    entities.reverse();
+    let mut asked = [entities.clone(), vec![CallId::fresh().into(), session]].concat();
+    asked.push(entities[5]);
+    let found = stores.journal.facts_of(&asked).await.unwrap();
+    let found: Vec<_> = found.iter().map(|fact| (fact.entity, fact.seq)).collect();
+    entities.sort_unstable();
+    let mut want: Vec<_> = entities.iter().flat_map(|entity| (1..=4).map(|seq| (*entity, seq))).collect();
+    want.push((session, 1));
+    want.sort_unstable();
+    assert!(found == want, "{} facts found, {} wanted", found.len(), want.len());
+    assert!(stores.journal.facts_of(&[]).await.unwrap().is_empty());
+}
+
+async fn the_command_that_led_to_a_fact_is_kept_with_it(stores: Stores) {
+    let (id, command) = (CallId::fresh(), CommandId::fresh());
+    let mut sent = append(id, 0, 3);
+    sent.facts[1].cause = Some(command);
+    stores.journal.append(vec![sent]).await.unwrap();
+    let want = [None, Some(command), None];
+    let causes =
+        |facts: &[eml::domain::record::FactRecord]| facts.iter().map(|fact| fact.cause).collect::<Vec<_>>();
+    assert_eq!(causes(&stores.journal.facts(id.into(), 0, 10).await.unwrap()), want);
+    assert_eq!(causes(&stores.journal.facts_of(&[id.into()]).await.unwrap()), want);
+    let all = stores.journal.read_after(0, &[], 10).await.unwrap();
+    assert_eq!(all.iter().map(|fact| fact.record.cause).collect::<Vec<_>>(), want);
 }
 
 async fn ten_thousand_facts_fit_in_one_batch(stores: Stores) {

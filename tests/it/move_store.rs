@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use eml::domain::record::EntityKind;
+use eml::domain::id::{CommandId, FactId};
+use eml::domain::record::{EntityKind, FactRecord, Summary};
 use eml::store::Stores;
 use eml::store::history::CallFilter;
+use eml::store::journal::{Append, AppendOutcome, Journal as _};
 use eml::store::records::RecordKind;
+use eml::store::sqlite::SqliteStore;
 
 use crate::samples::{Schema, name};
 use crate::support::{House, HouseSettings, NUMBER, form};
@@ -44,6 +47,22 @@ async fn fill(folder: &Path) {
         }
     }
     house.close().await;
+    a_fact_with_a_cause(folder).await;
+}
+
+/// Tells a call once more what it knows, at somebody's command.
+async fn a_fact_with_a_cause(folder: &Path) {
+    let store = SqliteStore::open(&format!("sqlite://{}", folder.join("eml.db").display())).await.unwrap();
+    let entity = store.open_entities(EntityKind::Call, &[]).await.unwrap()[0];
+    let facts = store.facts(entity, 0, 100).await.unwrap();
+    let known = facts.iter().find(|fact| &*fact.kind == "call.carrier_reported").unwrap().clone();
+    let after_seq = facts.last().unwrap().seq;
+    let repeated =
+        FactRecord { id: FactId::fresh(), seq: after_seq + 1, cause: Some(CommandId::fresh()), ..known };
+    let summary = Summary::Unchanged { open: true };
+    let append = Append { entity, after_seq, facts: vec![repeated], summary, refs: Vec::new() };
+    assert_eq!(store.append(vec![append]).await.unwrap(), [AppendOutcome::Stored]);
+    store.close().await;
 }
 
 async fn same_everywhere(one: &Stores, other: &Stores) {
@@ -64,10 +83,10 @@ async fn same_everywhere(one: &Stores, other: &Stores) {
     for call in &calls {
         let facts = one.journal.facts(call.id.into(), 0, 100).await.unwrap();
         let copied = other.journal.facts(call.id.into(), 0, 100).await.unwrap();
-        let text = |facts: &[eml::domain::record::FactRecord]| {
+        let text = |facts: &[FactRecord]| {
             facts
                 .iter()
-                .map(|fact| (fact.id, fact.seq, fact.at, fact.body.get().to_owned()))
+                .map(|fact| (fact.id, fact.seq, fact.at, fact.cause, fact.body.get().to_owned()))
                 .collect::<Vec<_>>()
         };
         assert_eq!(text(&copied), text(&facts));

@@ -7,13 +7,16 @@ use eml::domain::id::CallId;
 use eml::domain::record::CallSummary;
 use eml::domain::time::{Millis, Timestamp};
 use eml::store::journal::{Append, AppendOutcome, Journal as _};
+use eml::store::members::Members as _;
 use eml::store::postgres::PostgresStore;
 use eml::store::{StoreError, history::History as _, migrations};
 use sqlx::PgConnection;
 
+use crate::members_contract::node;
 use crate::samples::{Schema, append, append_summary, at, call, name};
 
 const STORED: AppendOutcome = AppendOutcome::Stored;
+const LEASE: Millis = Millis::from_secs(60);
 /// Longer than anything here takes, shorter than the limits of the server.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -49,22 +52,22 @@ async fn an_incarnation_writes_until_it_is_declared_dead_or_replaced() {
     let Some(schema) = Schema::fresh().await else { return };
     let store = open(&schema).await;
     let (id, other) = (CallId::fresh(), CallId::fresh());
-    let first = store.register("node-1", at(0)).await.unwrap();
+    let first = store.register(&node("node-1"), LEASE).await.unwrap();
     let fenced = store.fenced(first.clone());
     assert_eq!(fenced.append(vec![append(id, 0, 2)]).await.unwrap(), [STORED]);
-    assert!(store.renew(&first, at(10)).await.unwrap());
+    assert!(store.renew(&first, LEASE).await.unwrap());
 
-    assert!(store.declare_dead(&first).await.unwrap());
+    assert!(store.declare_dead(&first, false).await.unwrap());
     let refused = fenced.append(vec![append(id, 2, 1), append(other, 0, 1)]).await;
     assert!(matches!(&refused, Err(error @ StoreError::Fenced(_)) if !error.is_transient()), "{refused:?}");
     assert_eq!(store.facts(id.into(), 0, 10).await.unwrap().len(), 2);
-    assert!(!store.renew(&first, at(20)).await.unwrap(), "dead is for good");
+    assert!(!store.renew(&first, LEASE).await.unwrap(), "dead is for good");
 
-    let second = store.register("node-1", at(30)).await.unwrap();
+    let second = store.register(&node("node-1"), LEASE).await.unwrap();
     assert!(matches!(fenced.append(vec![append(id, 2, 1)]).await, Err(StoreError::Fenced(_))));
-    assert!(!store.declare_dead(&first).await.unwrap(), "another incarnation lives");
+    assert!(!store.declare_dead(&first, false).await.unwrap(), "another incarnation lives");
     assert_eq!(store.fenced(second.clone()).append(vec![append(id, 2, 1)]).await.unwrap(), [STORED]);
-    store.register("node-1", at(40)).await.unwrap();
+    store.register(&node("node-1"), LEASE).await.unwrap();
     let replaced = store.fenced(second).append(vec![append(id, 3, 1)]).await;
     assert!(matches!(replaced, Err(StoreError::Fenced(_))), "{replaced:?}");
     schema.remove().await;
@@ -74,7 +77,7 @@ async fn an_incarnation_writes_until_it_is_declared_dead_or_replaced() {
 async fn a_batch_that_waits_is_refused_when_its_incarnation_dies_meanwhile() {
     let Some(schema) = Schema::fresh().await else { return };
     let (store, id) = (open(&schema).await, CallId::fresh());
-    let fence = store.register("node-1", at(0)).await.unwrap();
+    let fence = store.register(&node("node-1"), LEASE).await.unwrap();
     let (mut killer, mut observer) = (schema.connect().await, schema.connect().await);
     run(&mut killer, "BEGIN; SELECT FROM nodes FOR UPDATE").await;
     let fenced = store.fenced(fence);
@@ -91,7 +94,7 @@ async fn a_batch_that_waits_is_refused_when_its_incarnation_dies_meanwhile() {
 async fn declaring_dead_waits_for_the_batch_under_way() {
     let Some(schema) = Schema::fresh().await else { return };
     let (store, id) = (open(&schema).await, CallId::fresh());
-    let fence = store.register("node-1", at(0)).await.unwrap();
+    let fence = store.register(&node("node-1"), LEASE).await.unwrap();
     let fenced = store.fenced(fence.clone());
     assert_eq!(fenced.append(vec![append(id, 0, 1)]).await.unwrap(), [STORED]);
     let (mut holder, mut observer) = (schema.connect().await, schema.connect().await);
@@ -99,7 +102,7 @@ async fn declaring_dead_waits_for_the_batch_under_way() {
     let batch = tokio::spawn(async move { fenced.append(vec![append(id, 1, 1)]).await });
     await_waiting(&mut holder, &mut observer, false).await;
     let killer = store.clone();
-    let death = tokio::spawn(async move { killer.declare_dead(&fence).await });
+    let death = tokio::spawn(async move { killer.declare_dead(&fence, false).await });
     await_waiting(&mut holder, &mut observer, true).await;
     run(&mut holder, "ROLLBACK").await;
     assert_eq!(batch.await.unwrap().unwrap(), [STORED]);
@@ -111,14 +114,14 @@ async fn declaring_dead_waits_for_the_batch_under_way() {
 async fn a_beat_and_a_batch_do_not_wait_for_each_other() {
     let Some(schema) = Schema::fresh().await else { return };
     let (store, id) = (open(&schema).await, CallId::fresh());
-    let fence = store.register("node-1", at(0)).await.unwrap();
+    let fence = store.register(&node("node-1"), LEASE).await.unwrap();
     let mut beating = schema.connect().await;
     run(&mut beating, "BEGIN; UPDATE nodes SET lease_until = 7").await;
     let fenced = store.fenced(fence.clone());
     let batch = tokio::time::timeout(SOON, fenced.append(vec![append(id, 0, 1)])).await;
     assert_eq!(batch.expect("no waiting").unwrap(), [STORED]);
     run(&mut beating, "ROLLBACK; BEGIN; SELECT FROM nodes FOR KEY SHARE").await;
-    let beat = tokio::time::timeout(SOON, store.renew(&fence, at(9))).await;
+    let beat = tokio::time::timeout(SOON, store.renew(&fence, LEASE)).await;
     assert!(beat.expect("no waiting").unwrap());
     run(&mut beating, "ROLLBACK").await;
     schema.remove().await;
@@ -299,7 +302,7 @@ async fn a_caller_named_with_nul_harms_no_batch() {
 async fn migrations_are_pending_until_they_are_applied_and_nodes_that_start_together_take_turns() {
     let Some(schema) = Schema::fresh().await else { return };
     let pending = migrations::status(&schema.url()).await.unwrap();
-    assert!(pending.len() >= 4 && pending.iter().all(|step| step.applied_at.is_none()), "{pending:?}");
+    assert!(pending.len() >= 6 && pending.iter().all(|step| step.applied_at.is_none()), "{pending:?}");
     let url = schema.url();
     let (one, two, three) = tokio::join!(migrations::up(&url), migrations::up(&url), open(&schema));
     let applied = one.unwrap();

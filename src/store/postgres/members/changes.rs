@@ -61,29 +61,47 @@ impl Drop for Listening {
 }
 
 async fn listen(options: PgConnectOptions, sender: broadcast::Sender<Change>) {
+    // One line for an outage, not one for each try.
+    let mut is_told = false;
     loop {
-        let Err(error) = follow(&options, &sender).await;
-        tracing::warn!(%error, "no news of other nodes for a moment");
-        // What changes from now on may be missed; who looks again meanwhile loses nothing by it.
-        let _ = sender.send(Change::Unknown);
+        match connect(&options).await {
+            Ok((listener, schema)) => {
+                is_told = false;
+                // Whatever was told before was missed.
+                let _ = sender.send(Change::Unknown);
+                let Err(error) = follow(listener, &schema, &sender).await;
+                tracing::warn!(%error, "no news of other nodes for a moment");
+                let _ = sender.send(Change::Unknown);
+            }
+            Err(error) if is_told => tracing::debug!(%error, "still no news of other nodes"),
+            Err(error) => {
+                tracing::warn!(%error, "no news of other nodes");
+                is_told = true;
+            }
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Tells what comes until the connection breaks.
-async fn follow(
-    options: &PgConnectOptions,
-    sender: &broadcast::Sender<Change>,
-) -> Result<Infallible, sqlx::Error> {
+/// A connection that listens, and the schema it belongs to.
+async fn connect(options: &PgConnectOptions) -> Result<(PgListener, String), sqlx::Error> {
     // One pool for each, as a connection that died without a word would keep the next one out.
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
-    // A new connection is our own affair, since what was told in between has to be told of.
+    // A new connection is our own affair, since we must say that there was a gap.
     listener.eager_reconnect(false);
     soon(listener.listen_all([NODES, RECORDS])).await?;
-    let schema: String = soon(sqlx::query_scalar(SCHEMA).fetch_one(&mut listener)).await?;
-    let _ = sender.send(Change::Unknown);
+    let schema = soon(sqlx::query_scalar(SCHEMA).fetch_one(&mut listener)).await?;
+    Ok((listener, schema))
+}
+
+/// Tells what comes until the connection breaks.
+async fn follow(
+    mut listener: PgListener,
+    schema: &str,
+    sender: &broadcast::Sender<Change>,
+) -> Result<Infallible, sqlx::Error> {
     loop {
         let Ok(news) = tokio::time::timeout(QUIET, listener.try_recv()).await else {
             soon(sqlx::query("SELECT 1").execute(&mut listener)).await?;

@@ -19,8 +19,8 @@ pub(super) async fn found_or_made(
     if let Some(found) = read(pool).await? {
         return Ok(found);
     }
-    let made = make();
-    let query = sqlx::query(KEEP_FIRST).bind(&made.secret).bind(&made.ca_cert_pem).bind(&made.ca_key_pem);
+    let fresh = make();
+    let query = sqlx::query(KEEP_FIRST).bind(&fresh.secret).bind(&fresh.ca_cert_pem).bind(&fresh.ca_key_pem);
     answered(query.execute(pool)).await?;
     // Another node may have been first.
     read(pool).await?.ok_or_else(|| StoreError::Unavailable("the secret of the cluster is gone".to_owned()))

@@ -83,8 +83,7 @@ fn note_owners(view: &mut ClusterView, row: &PgRow) -> Result<(), StoreError> {
     for (shard, (node, incarnation)) in column::<i16>(&reading, "shard")?.zip(runs) {
         let number = usize::try_from(shard).map_err(|_| reading.corrupt("shard"))?;
         let owner = view.owners.get_mut(number).ok_or_else(|| reading.corrupt("shard"))?;
-        *owner =
-            node.zip(incarnation).map(|(node, incarnation)| NodeRef { node: node.into(), incarnation });
+        *owner = node.zip(incarnation).map(|(node, incarnation)| NodeRef { node: node.into(), incarnation });
     }
     Ok(())
 }
