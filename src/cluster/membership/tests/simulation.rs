@@ -435,7 +435,7 @@ fn unknown(request: Request, now: u64) -> Answer {
     }
 }
 
-/// Runs a world through 10 s of faults, then 6 s of calm.
+/// Runs a world through 12 s in which faults begin, lets them end, and gives it 6 s of calm.
 fn live_through(seed: u64, count: usize, weather: Weather) -> World {
     let mut world = World::new(seed, count, weather);
     let mut time = 2000;
@@ -443,9 +443,9 @@ fn live_through(seed: u64, count: usize, weather: Weather) -> World {
         time += world.random.random_range(50..1500);
         world.after(time, Event::Fault);
     }
-    world.run_until(12_000);
+    world.run_until(17_500);
     world.weather.loss = 0.0;
-    world.run_until(18_000);
+    world.run_until(23_500);
     world
 }
 
