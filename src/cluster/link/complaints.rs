@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long an address is not complained about again.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 /// Addresses remembered. Beyond, new ones are not complained about until old ones are forgotten.
 const REMEMBERED: usize = 1_024;
 

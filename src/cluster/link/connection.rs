@@ -291,8 +291,10 @@ impl Connection {
 
 /// The end that an error of the socket means.
 fn broken(error: &io::Error) -> Ended {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Ended::Closed,
-        kind => Ended::Broken(kind),
+    let kind = error.kind();
+    if matches!(kind, io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) {
+        Ended::Closed
+    } else {
+        Ended::Broken(kind)
     }
 }

@@ -4,12 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
-use chrono::Datelike as _;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::pem::PemObject as _;
@@ -18,21 +12,14 @@ use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use serde::{Deserialize, Serialize};
 
+use super::authority::Authority;
 use super::token::{SHORTEST_SECRET, TokenError, Tokens};
 use crate::domain::node::NodeRef;
 use crate::domain::time::{Clock, Timestamp};
 
 /// What the application protocol is called in the TLS handshake.
 const PROTOCOL: &[u8] = b"eml-link/1";
-/// Name of the authority. Part of each issued certificate, so it must not change.
-const AUTHORITY_NAME: &str = "EML cluster authority";
-/// Years that the authority and an issued certificate are good. An issued key lives in memory only and
-/// ends with its process.
-const AUTHORITY_YEARS: i32 = 30;
-const LEAF_YEARS: i32 = 10;
-
 /// Where the time comes from. Nodes that take it from the database are not cut off when the clock of
 /// their machine jumps.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -69,57 +56,6 @@ pub enum IdentityError {
     /// The system gives no random numbers.
     #[error("no random numbers")]
     Random,
-}
-
-/// The cluster's own authority and secret. Made once, kept in the store, the same on all nodes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Authority {
-    /// The authority's certificate.
-    pub certificate_pem: String,
-    /// Its private key.
-    pub key_pem: String,
-    /// What service tokens are signed with.
-    pub secret: String,
-}
-
-impl fmt::Debug for Authority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority").finish_non_exhaustive()
-    }
-}
-
-impl Authority {
-    /// Makes a new one.
-    ///
-    /// # Errors
-    /// [`IdentityError::Issue`] and [`IdentityError::Random`].
-    pub fn generate(now: Timestamp) -> Result<Self, IdentityError> {
-        let key = KeyPair::generate()?;
-        let certificate = authority_params(now).self_signed(&key)?;
-        let mut secret = [0; SHORTEST_SECRET];
-        rand::fill(&mut secret).map_err(|_| IdentityError::Random)?;
-        Ok(Self {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-            secret: hex::encode(secret),
-        })
-    }
-}
-
-fn authority_params(now: Timestamp) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    last(&mut params, now, AUTHORITY_YEARS);
-    params
-}
-
-/// Whole years, from the last one on, so that clocks which differ agree.
-fn last(params: &mut CertificateParams, now: Timestamp, years: i32) {
-    let year = now.date().year();
-    params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
-    params.not_after = rcgen::date_time_ymd(year + years, 1, 1);
 }
 
 /// Certificate, key and authority as an operator gives them.
@@ -167,22 +103,7 @@ impl Identity {
     /// When the authority is unreadable or the name cannot stand in a certificate.
     pub fn issued(at: NodeRef, authority: &Authority, now: Now) -> Result<Self, IdentityError> {
         server_name(&at.node)?;
-        let key = KeyPair::from_pem(&authority.key_pem)
-            .map_err(|error| IdentityError::Pem { what: "authority", why: error.to_string() })?;
-        let issuer = Issuer::new(authority_params(now()), key);
-        let leaf_key = KeyPair::generate()?;
-        let mut params = CertificateParams::new([at.node.to_string()])?;
-        params.distinguished_name.push(DnType::CommonName, at.node.to_string());
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        last(&mut params, now(), LEAF_YEARS);
-        let files = PemFiles {
-            authority: authority.certificate_pem.clone(),
-            certificate: params.signed_by(&leaf_key, &issuer)?.pem(),
-            key: leaf_key.serialize_pem(),
-        };
+        let files = authority.issue(&at.node, now())?;
         Self::given(at, &files, &authority.secret, now)
     }
 
@@ -329,8 +250,10 @@ fn unix(now: Timestamp) -> UnixTime {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::{CertificateParams, Issuer, KeyPair};
     use uuid::Uuid;
 
+    use super::super::authority::params as authority_params;
     use super::*;
 
     fn at(node: &str) -> NodeRef {

@@ -36,13 +36,14 @@ pub(super) async fn serve(listener: Listener) {
     let places = Arc::new(Semaphore::new(context.settings.unauthenticated));
     while let Some(accepted) = context.stop.run_until_cancelled(listener.socket.accept()).await {
         match accepted {
-            Ok((socket, address)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => context.spawn(take_in(Arc::clone(&listener), socket, address, place)),
-                Err(_) => {
+            Ok((socket, address)) => {
+                if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+                    context.spawn(take_in(Arc::clone(&listener), socket, address, place));
+                } else {
                     add(&context.counters.crowded, 1);
                     complain(context, address, "too many connections that have not said who they are");
                 }
-            },
+            }
             Err(error) => {
                 complain(context, ([0, 0, 0, 0], 0).into(), &error.to_string());
                 sleep(PAUSE).await;

@@ -12,6 +12,7 @@
 //! whose questions wait in a `window`. `identity` and `token` say who is who, `greeting` checks it.
 
 mod admission;
+mod authority;
 mod complaints;
 mod connection;
 mod context;
@@ -34,10 +35,11 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use authority::Authority;
 pub use context::Living;
 pub use counters::LinkCounters;
 pub use frame::LARGEST_BODY;
-pub use identity::{Authority, Identity, IdentityError, Now, PemFiles};
+pub use identity::{Identity, IdentityError, Now, PemFiles};
 pub use links::{LinkStartError, Links};
 pub use settings::LinkSettings;
 pub use simulated::{SimulatedLinks, SimulatedNetwork};

@@ -122,9 +122,9 @@ impl Outbox {
 
     /// The signs of life that are due.
     pub(super) fn signs(&self) -> impl Iterator<Item = Frame> + use<> {
-        let ping = self.ping.swap(false, Ordering::Relaxed).then_some(Frame::Ping);
-        let pong = self.pong.swap(false, Ordering::Relaxed).then_some(Frame::Pong);
-        ping.into_iter().chain(pong)
+        let asked = self.ping.swap(false, Ordering::Relaxed).then_some(Frame::Ping);
+        let given = self.pong.swap(false, Ordering::Relaxed).then_some(Frame::Pong);
+        asked.into_iter().chain(given)
     }
 
     /// Ends those who wait for room.

@@ -1,8 +1,10 @@
 //! What comes over a connection that a peer dialed: its questions and its news.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -61,7 +63,7 @@ fn ask(connection: &Arc<Connection>, asks: &Arc<Semaphore>, question: (u64, Dura
     connection.context.spawn(answer(Arc::clone(connection), place, question));
 }
 
-/// Works on one question until its asker gives up. A connection that breaks does not stop the work: what
+/// Works on one question until its asker gives up. If the work panics, the asker is told at once. A connection that breaks does not stop the work: what
 /// was begun is finished, and its sender finds it done when it asks again.
 async fn answer(
     connection: Arc<Connection>,
@@ -72,7 +74,8 @@ async fn answer(
     let _raised = Raised::new(&context.counters.answers_in_flight);
     let until = Instant::now() + left.min(context.settings.longest_ask);
     let work = async {
-        let frame = match context.inbound.ask(connection.peer.clone(), body).await {
+        let answered = AssertUnwindSafe(context.inbound.ask(connection.peer.clone(), body)).catch_unwind();
+        let frame = match answered.await.unwrap_or_else(|_| Err(LinkRefusal::Other("failed".into()))) {
             Ok(body) if body.get().len() > context.settings.largest_body => {
                 Frame::Refusal { id, why: LinkRefusal::TooLarge }
             }

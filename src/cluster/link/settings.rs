@@ -40,7 +40,7 @@ impl Default for LinkSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7946".to_owned(),
-            silent_after: Duration::from_millis(1_000),
+            silent_after: Duration::from_secs(1),
             ping_every: Duration::from_millis(250),
             dial_timeout: Duration::from_millis(500),
             handshake_timeout: Duration::from_secs(2),
@@ -51,7 +51,7 @@ impl Default for LinkSettings {
             largest_body: LARGEST_BODY,
             inbound_asks: 512,
             unauthenticated: 64,
-            longest_ask: Duration::from_secs(60),
+            longest_ask: Duration::from_mins(1),
         }
     }
 }

@@ -73,7 +73,7 @@ impl SimulatedNetwork {
         Self(Arc::new(Network { state: Mutex::new(state), changed: watch::Sender::new(0) }))
     }
 
-    /// Starts a node. One of the same name that is still there ends as if killed.
+    /// Starts a node on the current runtime. One of the same name that is still there ends as if killed.
     #[must_use]
     pub fn join(
         &self,
@@ -85,7 +85,12 @@ impl SimulatedNetwork {
         self.kill(&at.node);
         let context = Context::new(at.clone(), settings, inbound, living);
         let end = Arc::new(context.stop.clone().drop_guard());
-        let wire = SimulatedWire { network: self.clone(), me: at.clone(), stop: context.stop.clone() };
+        let wire = SimulatedWire {
+            network: self.clone(),
+            me: at.clone(),
+            dial_timeout: context.settings.dial_timeout,
+            stop: context.stop.clone(),
+        };
         let core = Core::new(context, Arc::new(wire));
         let seat = Seat { core: Arc::downgrade(&core), gone: core.context.stop.clone() };
         self.0.state().nodes.insert(at.node, seat);
@@ -131,7 +136,7 @@ impl Network {
         let mut state = self.state();
         let (shortest, longest) = state.delay;
         let share: f64 = state.chance.random();
-        let mut flight = shortest + (longest - shortest).mul_f64(share);
+        let mut flight = shortest + longest.saturating_sub(shortest).mul_f64(share);
         let loss = state.loss;
         // Sent again at most a few times, so that a loss of 1 is a slow line and not a cut one.
         for _ in 0..5 {
@@ -212,6 +217,7 @@ impl Transport for SimulatedLinks {
 struct SimulatedWire {
     network: SimulatedNetwork,
     me: NodeRef,
+    dial_timeout: Duration,
     stop: CancellationToken,
 }
 
@@ -221,7 +227,7 @@ impl Wire for SimulatedWire {
         let network = &self.network.0;
         let (here, there) = (&self.me.node, &peer.at.node);
         if network.is_cut(here, there) || network.is_cut(there, here) {
-            sleep(LinkSettings::default().dial_timeout).await;
+            sleep(self.dial_timeout).await;
             return Err(DialError::TimedOut);
         }
         sleep(network.flight()).await;

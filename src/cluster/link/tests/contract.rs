@@ -33,6 +33,7 @@ contract!(
     a_question_waits_for_a_place_until_its_deadline,
     a_question_ends_with_its_deadline,
     a_peer_that_answers_too_much_says_so,
+    a_question_that_makes_the_peer_panic_is_refused,
     what_is_too_large_is_refused_and_the_connection_stays,
     who_is_no_peer_gets_nothing,
     a_killed_peer_answers_at_once_that_it_is_gone,
@@ -119,6 +120,13 @@ async fn a_peer_that_answers_too_much_says_so(mut rig: Rig) {
     assert_eq!(ask(&a, &b.at, "2", LONG).await, Err(LinkError::Refused(LinkRefusal::Busy)));
     b.seen.gate.add_permits(1);
     assert!(first.await.unwrap().is_ok());
+}
+
+async fn a_question_that_makes_the_peer_panic_is_refused(rig: Rig) {
+    let (a, b) = rig.pair().await;
+    let refused = LinkError::Refused(LinkRefusal::Other("failed".into()));
+    assert_eq!(ask(&a, &b.at, r#"{"do":"panic"}"#, LONG).await, Err(refused));
+    assert_eq!(ask(&a, &b.at, "1", LONG).await, Ok("1".to_owned()));
 }
 
 async fn what_is_too_large_is_refused_and_the_connection_stays(rig: Rig) {

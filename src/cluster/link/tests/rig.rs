@@ -83,6 +83,7 @@ impl Inbound for Seen {
                 self.gate.acquire().await.unwrap().forget();
                 Ok(body)
             }
+            Some("panic") => panic!("as asked"),
             Some("no") => Err(LinkRefusal::Other("because".into())),
             Some("large") => {
                 let bytes = usize::try_from(question["bytes"].as_u64().unwrap()).unwrap();
