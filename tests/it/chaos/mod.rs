@@ -4,5 +4,15 @@
 //! `docs/chaos.md`: `EML_CHAOS_FOR=3600 EML_CHAOS_REPORT=docs/chaos.md ./scripts/test chaos::long`.
 //! A seed is printed with each run; `EML_CHAOS_SEED` repeats its schedule.
 
+mod agents;
 mod checker;
+mod cluster;
+mod faults;
+mod front;
 mod history;
+mod journal;
+mod network;
+mod node;
+mod run;
+mod short;
+mod wire;

@@ -93,8 +93,11 @@ impl Network {
             inside(&["addr", "add", &format!("{}/16", self.node(node)), "dev", "eth0"]);
             inside(&["link", "set", "eth0", "up"]);
             inside(&["link", "set", "lo", "up"]);
-            for chain in ["add table inet chaos", "add chain inet chaos in { type filter hook input priority 0; }",
-                "add chain inet chaos out { type filter hook output priority 0; }"] {
+            for chain in [
+                "add table inet chaos",
+                "add chain inet chaos in { type filter hook input priority 0; }",
+                "add chain inet chaos out { type filter hook output priority 0; }",
+            ] {
                 self.filter(node, chain);
             }
         }
@@ -174,8 +177,14 @@ impl Network {
 
     /// Drops packets between a node and a port of the harness, as that of the database.
     pub fn cut_port(&self, node: usize, port: u16) {
-        self.filter(node, &format!("add rule inet chaos out ip daddr {} tcp dport {port} drop", self.harness()));
-        self.filter(node, &format!("add rule inet chaos in ip saddr {} tcp sport {port} drop", self.harness()));
+        self.filter(
+            node,
+            &format!("add rule inet chaos out ip daddr {} tcp dport {port} drop", self.harness()),
+        );
+        self.filter(
+            node,
+            &format!("add rule inet chaos in ip saddr {} tcp sport {port} drop", self.harness()),
+        );
     }
 
     /// Lets everything through again.
