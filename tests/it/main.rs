@@ -12,6 +12,7 @@
 mod archive_contract;
 mod bus_contract;
 mod cache_contract;
+mod chaos;
 mod corpus;
 mod faults;
 mod history_contract;

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::services::not_run;
+
 /// A set of the four servers.
 pub(crate) struct Servers {
     folder: TempDir,
@@ -20,16 +22,24 @@ impl Servers {
     /// Starts them; `None` (said aloud) where `scripts/test` did not find them, which with `CI=true`
     /// is a failure.
     pub(crate) fn up() -> Option<Self> {
+        Self::up_only(&["postgres", "redis", "rabbit", "mongo"])
+    }
+
+    /// The same for some of them.
+    pub(crate) fn up_only(wanted: &[&str]) -> Option<Self> {
         if std::env::var_os("EML_TEST_SERVICES").is_none() {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "NOT RUN: EML_TEST_SERVICES is not set");
-            eprintln!("NOT RUN: EML_TEST_SERVICES is not set; ./scripts/test starts the servers");
-            return None;
+            return not_run("EML_TEST_SERVICES is not set; ./scripts/test starts the servers");
         }
         let folder = tempfile::Builder::new().prefix("eml-faults").tempdir().unwrap();
         let mut command = Command::new(script());
-        // All of them are to be its own, whatever the other tests use.
-        for name in ["POSTGRES", "REDIS", "RABBIT", "MONGO"] {
-            command.env_remove(format!("EML_TEST_{name}"));
+        // All of them are to be its own, whatever the other tests use; one that is given is not started.
+        for name in ["postgres", "redis", "rabbit", "mongo"] {
+            let variable = format!("EML_TEST_{}", name.to_uppercase());
+            if wanted.contains(&name) {
+                command.env_remove(variable);
+            } else {
+                command.env(variable, "not wanted");
+            }
         }
         let started = command.arg("up").arg(folder.path()).status().unwrap();
         assert!(started.success(), "servers start");

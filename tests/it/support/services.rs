@@ -1,5 +1,12 @@
 //! The real servers that `scripts/test` starts for the tests, by their addresses in the environment.
 
+/// Says that a test has nothing to do, and why; with `CI=true` that is a failure.
+pub(crate) fn not_run<T>(why: &str) -> Option<T> {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "NOT RUN: {why}");
+    eprintln!("NOT RUN: {why}");
+    None
+}
+
 /// A server that a suite runs against.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Service {
@@ -24,12 +31,8 @@ impl Service {
     /// is a failure.
     pub(crate) fn url(self) -> Option<String> {
         let url = std::env::var(self.variable()).ok().filter(|url| !url.is_empty());
-        if url.is_none() {
-            let message =
-                format!("NOT RUN: {} is not set; ./scripts/test starts the servers", self.variable());
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-            eprintln!("{message}");
-        }
-        url
+        let missing =
+            || not_run(&format!("{} is not set; ./scripts/test starts the servers", self.variable()));
+        url.or_else(missing)
     }
 }

@@ -1,0 +1,309 @@
+//! A whole installation for a test: nodes, their network, their servers, a carrier, agents.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eml::app::KEY_FILE;
+use eml::domain::directory::Role;
+use eml::domain::id::{AgentId, UserId};
+use eml::domain::time::Millis;
+use eml::edge::auth::{Authority, Caller, Use};
+use eml::edge::loopback::{Carrier, CarrierSettings, NumberPlan};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::agents::Agent;
+use super::front::{PROVIDER, Passed, choose, open_door};
+use super::history::AgentLog;
+use super::journal::Database;
+use super::network::{CLUSTER, Network};
+use super::node::{Node, Program};
+use super::wire::Wires;
+use crate::support::servers::Servers;
+
+/// The number that leads into the queue.
+pub const NUMBER: &str = "+12025550100";
+/// How the outside reaches the cluster: what is signed.
+pub const PUBLIC: &str = "http://eml.example";
+const ACCOUNT: &str = "AC00000000000000000000000000000001";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// What a cluster is made of.
+pub struct Plan {
+    pub program: Program,
+    /// Whether the nodes know of each other; one node may stand alone.
+    pub is_cluster: bool,
+    /// More lines for the configuration of every node.
+    pub more: &'static str,
+    /// How long after-call work may take, in milliseconds.
+    pub wrap_up_ms: u64,
+    /// How long an offer rings, in milliseconds.
+    pub ring_ms: u64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { program: Program::default(), is_cluster: true, more: "", wrap_up_ms: 3_000, ring_ms: 2_000 }
+    }
+}
+
+/// A running installation.
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub network: Network,
+    pub wires: Wires,
+    pub carrier: Carrier,
+    pub passed: Arc<Passed>,
+    pub database: Database,
+    pub database_port: u16,
+    /// Whether shards have owners.
+    pub has_owners: bool,
+    pub servers: Servers,
+    pub logs: Vec<Arc<Mutex<AgentLog>>>,
+    pub stop: CancellationToken,
+    pub queue_id: String,
+    authority: Authority,
+    tracker: TaskTracker,
+    folder: TempDir,
+    plan: Plan,
+    /// The carrier's door and the servers, as nodes see them.
+    doors: Vec<SocketAddr>,
+    store: SocketAddr,
+    cache: SocketAddr,
+}
+
+fn host_of(url: &str) -> SocketAddr {
+    let url = url::Url::parse(url).unwrap();
+    let host: IpAddr = url.host_str().unwrap().parse().unwrap();
+    SocketAddr::new(host, url.port().unwrap())
+}
+
+impl Cluster {
+    /// Starts everything and waits until all nodes are ready; `None` (said aloud) without servers.
+    pub async fn start(network: Network, plan: Plan) -> Option<Self> {
+        let servers = Servers::up_only(&["postgres", "redis"])?;
+        let folder = tempfile::Builder::new().prefix("eml-chaos").tempdir().unwrap();
+        let mut wires = Wires::between(&network).await;
+        let here = network.harness();
+        let store = wires.to_server(here, host_of(servers.url("postgres"))).await;
+        let cache = wires.to_server(here, host_of(servers.url("redis"))).await;
+        let database = Database::fresh(servers.url("postgres")).await;
+        let passed = Arc::new(Passed::default());
+        let count = network.nodes();
+        let apis: Vec<SocketAddr> = (1..=count).map(|node| network.api(node)).collect();
+        let carrier = carrier(here, apis, &passed).await;
+        let (mut nodes, mut doors) = (Vec::new(), Vec::new());
+        for place in 1..=count {
+            let name = format!("n{place}");
+            let near = SocketAddr::new(here, 0);
+            doors.push(open_door(near, name.clone(), carrier.local_addr(), passed.clone()).await);
+            nodes.push(Node::new(place, name.clone(), folder.path().join(name), plan.program.clone()));
+        }
+        let key = folder.path().join("n1/data").join(KEY_FILE);
+        std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+        let authority = Authority::load_or_create(&key, "eml").unwrap();
+        let mut cluster = Self {
+            nodes,
+            network,
+            wires,
+            carrier,
+            passed,
+            database,
+            database_port: store.port(),
+            has_owners: false,
+            servers,
+            logs: Vec::new(),
+            stop: CancellationToken::new(),
+            queue_id: String::new(),
+            authority,
+            tracker: TaskTracker::new(),
+            folder,
+            plan,
+            doors,
+            store,
+            cache,
+        };
+        cluster.set_up().await;
+        Some(cluster)
+    }
+
+    async fn set_up(&mut self) {
+        for place in 1..=self.nodes.len() {
+            self.configure(place);
+        }
+        // The first one makes the tables; the triggers must hang before anything happens.
+        self.start_node(1).await;
+        self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        for place in 2..=self.nodes.len() {
+            self.nodes[place - 1].start(&self.network);
+        }
+        for node in &mut self.nodes {
+            node.await_ready(&self.network).await;
+        }
+        let queue = json!({
+            "name": "support", "wrap_up_ms": self.plan.wrap_up_ms, "ring_timeout_ms": self.plan.ring_ms,
+        });
+        let queue = self.post("/queues", &queue).await;
+        self.queue_id = queue["id"].as_str().unwrap().to_owned();
+        self.post("/numbers", &json!({ "address": NUMBER, "queue_id": self.queue_id })).await;
+    }
+
+    /// Writes the configuration of a node.
+    pub fn configure(&self, place: usize) {
+        let (network, node) = (&self.network, &self.nodes[place - 1]);
+        let data = node.folder().join("data");
+        std::fs::create_dir_all(&data).unwrap();
+        if place > 1 {
+            std::fs::copy(self.folder.path().join("n1/data").join(KEY_FILE), data.join(KEY_FILE)).unwrap();
+        }
+        let cluster = if self.plan.is_cluster {
+            let listen = SocketAddr::new(network.node(place), CLUSTER);
+            let address = SocketAddr::new(network.seen(place), CLUSTER);
+            format!("[cluster]\nenabled = true\nlisten = \"{listen}\"\naddress = \"{address}\"\n")
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "[node]\nname = \"{name}\"\ndata_dir = \"{data}\"\n\
+             [server]\nlisten = \"{api}\"\npublic_url = \"{PUBLIC}\"\n\
+             [store]\nurl = \"{store}\"\n[cache]\nurl = \"redis://{cache}/\"\n{cluster}\
+             [auth]\nbcrypt_cost = 4\nissuer = \"eml\"\n\
+             [routing]\nreject_backoff_ms = 1000\nbusy_backoff_ms = 1000\ndisconnect_grace_ms = 10000\n\
+             [websocket]\nping_interval_ms = 1000\nsilent_after_ms = 4000\ncommands_per_second = 500\n\
+             [telemetry]\nlisten = \"\"\nlog_format = \"pretty\"\n\
+             [providers.{PROVIDER}]\nkind = \"loopback\"\naccount_sid = \"{ACCOUNT}\"\n\
+             auth_token = \"{SECRET}\"\napi_base = \"http://{door}\"\n{more}",
+            name = node.name,
+            data = data.display(),
+            api = network.api(place),
+            store = self.database.url_for(&node.name, self.store),
+            cache = self.cache,
+            door = self.doors[place - 1],
+            more = self.plan.more,
+        );
+        std::fs::write(node.folder().join("eml.toml"), text).unwrap();
+    }
+
+    /// Starts a node and waits until it is ready; answers how long that took.
+    pub async fn start_node(&mut self, place: usize) -> Duration {
+        let node = &mut self.nodes[place - 1];
+        node.start(&self.network);
+        node.await_ready(&self.network).await
+    }
+
+    pub fn node(&mut self, place: usize) -> &mut Node {
+        &mut self.nodes[place - 1]
+    }
+
+    /// Where configuration and logs are; they stay when this is called.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    pub fn token(&self, caller: &Caller) -> String {
+        self.authority.mint(caller, Use::Access, Millis::from_secs(24 * 3600)).unwrap()
+    }
+
+    pub fn admin(&self) -> Caller {
+        Caller { user_id: UserId::derived("chaos", "admin"), role: Role::Admin, agent_id: None }
+    }
+
+    /// Asks one node as an admin.
+    pub async fn ask(
+        &self,
+        place: usize,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> reqwest::Result<(StatusCode, Value)> {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let request = http.request(method, format!("http://{}{path}", self.network.api(place)));
+        let request = request.bearer_auth(self.token(&self.admin()));
+        let answer = if body.is_null() { request } else { request.json(body) }.send().await?;
+        let status = answer.status();
+        Ok((status, answer.json().await.unwrap_or(Value::Null)))
+    }
+
+    /// Makes something through the first node.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.ask(1, Method::POST, path, body).await.unwrap();
+        assert!(status.is_success(), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    /// Makes agents of the queue; answers with their callers.
+    pub async fn hire(&self, count: usize, from: usize) -> Vec<Caller> {
+        let mut all = Vec::new();
+        for i in from..from + count {
+            let user_id = UserId::fresh();
+            let body = json!({
+                "name": format!("agent{i}"), "address": format!("client:agent{i}"),
+                "queue_ids": [self.queue_id], "user_id": user_id,
+            });
+            let made = self.post("/agents", &body).await;
+            let agent_id: AgentId = made["id"].as_str().unwrap().parse().unwrap();
+            all.push(Caller { user_id, role: Role::Agent, agent_id: Some(agent_id) });
+        }
+        all
+    }
+
+    /// Lets agents work, each with its own part of the seed.
+    pub async fn set_to_work(&mut self, count: usize, seed: u64) {
+        let nodes: Vec<SocketAddr> = (1..=self.nodes.len()).map(|node| self.network.api(node)).collect();
+        let nodes = Arc::new(nodes);
+        for (i, caller) in self.hire(count, 0).await.into_iter().enumerate() {
+            let id = caller.agent_id.unwrap().uuid();
+            let log = Arc::new(Mutex::new(AgentLog { agent: id, seen: Vec::new() }));
+            self.logs.push(log.clone());
+            let (token, seed) = (self.token(&caller), seed + i as u64);
+            let agent = Agent { id, token, nodes: nodes.clone(), seed, log, stop: self.stop.clone() };
+            self.tracker.spawn(agent.work());
+        }
+    }
+
+    /// Sends the agents home and waits for them.
+    pub async fn send_home(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Ends everything.
+    pub async fn end(mut self) {
+        self.stop.cancel();
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        self.carrier.shutdown(Duration::from_secs(5)).await;
+        self.database.remove().await;
+    }
+}
+
+/// A carrier in this process, whose webhooks go to the nodes by the chooser.
+async fn carrier(here: IpAddr, apis: Vec<SocketAddr>, passed: &Arc<Passed>) -> Carrier {
+    let chooser = choose(SocketAddr::new(here, 0), apis, passed.clone()).await;
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut settings = CarrierSettings::new(listen, ACCOUNT, SECRET, &format!("http://{chooser}"));
+    settings.public_url = PUBLIC.to_owned();
+    settings.phones.answer_after_ms = 100;
+    // The addresses of a number are the customer's to set up, with repeats as we recommend them.
+    let path = |path: &str| format!("{PUBLIC}/webhooks/{PROVIDER}/{path}#rc=3&rp=all");
+    settings.numbers = vec![NumberPlan {
+        number: NUMBER.to_owned(),
+        voice_url: path("voice"),
+        fallback_url: Some(path("voice/fallback")),
+        status_callback: Some(path("status")),
+    }];
+    Carrier::start(settings).await.unwrap()
+}
+
+/// Account and secret at the carrier.
+pub const fn credentials() -> (&'static str, &'static str) {
+    (ACCOUNT, SECRET)
+}
