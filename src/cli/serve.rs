@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::app;
 use crate::cluster::lease::EndReason;
-use crate::config::Settings;
+use crate::config::{Settings, without_secret};
 use crate::telemetry::logs;
 
 /// How to serve.
@@ -20,7 +20,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         address = %node.address,
-        store = %settings.store_url(),
+        store = %without_secret(&settings.store_url()),
         "node is ready"
     );
     if settings.providers.is_empty() {
