@@ -345,7 +345,7 @@ async fn relay_lag(bus: Arc<dyn bus::Bus>) {
     let (url, _pool) = database().await;
     let stores = Stores { bus, ..eml::store::open(&url).await.unwrap() };
     let metrics = Metrics::new();
-    let engine = actors::start(engine_settings(), stores, metrics.clone()).await.unwrap();
+    let engine = actors::start(engine_settings(), stores, metrics.clone(), None).await.unwrap();
     steady(&engine, 5_000, Duration::from_secs(10)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let text = metrics.encode();

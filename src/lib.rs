@@ -7,5 +7,6 @@ pub mod cluster;
 pub mod config;
 pub mod domain;
 pub mod edge;
+pub mod seeded;
 pub mod store;
 pub mod telemetry;

@@ -30,6 +30,7 @@ use crate::domain::id::{AgentId, CallId, QueueId};
 use crate::domain::placement::{SHARDS, shard_of};
 use crate::domain::record::{EntityKind, EntityRef, ProviderRef};
 use crate::domain::time::{Clock, Millis};
+use crate::seeded::{self, Bug};
 use crate::store::{StoreError, Stores};
 use crate::telemetry::Metrics;
 
@@ -81,6 +82,8 @@ pub struct EngineHealth {
     pub journal_ok: bool,
     /// Whether the node is being stopped.
     pub draining: bool,
+    /// Whether the node's lease is held; absent when it stands alone.
+    pub lease_held: Option<bool>,
     /// Calls that are not over.
     pub active_calls: u64,
     /// Appends that wait for their commit.
@@ -174,6 +177,9 @@ impl Engine {
 
     /// Shards start here: takes up what is open in them.
     pub(super) fn shards_come(&self, shards: Vec<u16>) {
+        if seeded::has(Bug::NoResume) {
+            return;
+        }
         let engine = self.clone();
         self.0.tracker.spawn(async move {
             let calls = engine.resume_shards(&shards).await;
@@ -249,8 +255,8 @@ impl Engine {
     /// When it does not: whatever it was about to do is for others to do.
     pub(super) async fn may_act(&self) -> Result<(), Ended> {
         match self.cluster() {
-            Some(cluster) => cluster.lease.held().await,
-            None => Ok(()),
+            Some(cluster) if !seeded::has(Bug::KeepLease) => cluster.lease.held().await,
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -421,6 +427,7 @@ impl Engine {
         EngineHealth {
             journal_ok: self.0.writer.is_ok(),
             draining: self.is_draining(),
+            lease_held: self.cluster().map(|cluster| cluster.lease.is_held()),
             active_calls: self.0.metrics.active_calls(),
             journal_pending: self.0.writer.pending() as u64,
         }

@@ -20,6 +20,7 @@ use crate::domain::id::{CommandId, FactId};
 use crate::domain::machine::{Decision, Machine};
 use crate::domain::record::{EntityRef, FactRecord, Summary};
 use crate::domain::time::{Millis, Timestamp};
+use crate::seeded::{self, Bug};
 use crate::store::StoreError;
 use crate::store::journal::{Append, AppendOutcome};
 
@@ -426,7 +427,9 @@ impl<H: Host> EntityState<H> {
             H::perform(effect, self.id, &self.engine);
         }
         self.armed = None;
-        self.arm();
+        if !seeded::has(Bug::ForgetDeadlines) {
+            self.arm();
+        }
     }
 
     /// The shard takes the actor out of memory if no message came in the meantime.
@@ -444,7 +447,7 @@ struct Inbox(VecDeque<CommandId>);
 
 impl Inbox {
     fn knows(&self, cause: CommandId) -> bool {
-        self.0.contains(&cause)
+        self.0.contains(&cause) && !seeded::has(Bug::ForgetInbox)
     }
 
     fn note(&mut self, cause: Option<CommandId>) {

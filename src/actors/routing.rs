@@ -24,6 +24,7 @@ use crate::domain::id::{AgentId, CallId, CommandId, QueueId, SocketId};
 use crate::domain::node::NodeRef;
 use crate::domain::placement::shard_of;
 use crate::domain::record::EntityRef;
+use crate::seeded::{self, Bug};
 use crate::store::StoreError;
 
 /// How long a question to an actor may take, its commit and a take-over included. Providers wait
@@ -75,7 +76,8 @@ impl Engine {
     }
 
     async fn ask<H: Host>(&self, id: EntityRef, command: H::Command) -> Answer<H> {
-        let cause = CommandId::fresh();
+        let is_reused = seeded::has(Bug::ReuseCommandId);
+        let cause = if is_reused { CommandId::from_uuid(uuid::Uuid::nil()) } else { CommandId::fresh() };
         let until = Instant::now() + ASK_TIMEOUT;
         let mut failures = 0;
         loop {

@@ -15,6 +15,7 @@ use super::engine::Engine;
 use crate::domain::id::{AgentId, SocketId};
 use crate::domain::node::NodeRef;
 use crate::domain::placement::shard_of;
+use crate::seeded::{self, Bug};
 
 struct Socket {
     agent_id: AgentId,
@@ -93,11 +94,17 @@ impl Engine {
 
     /// The way to a node broke: events may be lost.
     pub(super) fn forget_sockets_at(&self, node: &NodeRef) {
+        if seeded::has(Bug::ForgetSockets) {
+            return;
+        }
         self.inner().sockets.open.retain(|_, socket| socket.session_at != *node);
     }
 
     /// Sessions of these shards are not where they were.
     pub(super) fn forget_sockets_of(&self, moved: &[u16]) {
+        if seeded::has(Bug::ForgetSockets) {
+            return;
+        }
         self.inner().sockets.open.retain(|_, socket| !moved.contains(&shard_of(socket.agent_id.into())));
     }
 }

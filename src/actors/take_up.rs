@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use super::engine::Engine;
 use super::queue::QueueMessage;
 use super::shard::ShardMessage;
@@ -13,6 +15,7 @@ use crate::domain::id::{AgentId, QueueId};
 use crate::domain::placement::shard_of;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord};
 use crate::domain::time::Millis;
+use crate::seeded::{self, Bug};
 use crate::store::StoreError;
 use crate::store::history::{CallCursor, CallFilter};
 
@@ -20,6 +23,8 @@ use crate::store::history::{CallCursor, CallFilter};
 const STORE_RETRY: Millis = Millis(100);
 /// Entities whose facts are read at once.
 const PART: usize = 500;
+/// Such reads at a time.
+const AT_A_TIME: usize = 3;
 /// Waiting calls that one read brings.
 const PAGE: usize = 500;
 /// How long sockets of other nodes have to open again before they count as gone.
@@ -48,9 +53,13 @@ async fn take_up_shards(engine: &Engine, shards: &[u16]) -> Result<u64, StoreErr
         if kind == EntityKind::Call {
             calls = open.len() as u64;
         }
-        for part in open.chunks(PART) {
-            let facts = journal.facts_of(part).await?;
-            for (shard, entities) in by_shard(part, facts) {
+        let read = |part: &[EntityRef]| {
+            let (journal, part) = (journal.clone(), part.to_vec());
+            async move { journal.facts_of(&part).await.map(|facts| by_shard(&part, facts)) }
+        };
+        let mut parts = stream::iter(open.chunks(PART).map(read)).buffered(AT_A_TIME);
+        while let Some(part) = parts.next().await {
+            for (shard, entities) in part? {
                 engine.send(shard, ShardMessage::Resume(entities));
             }
         }
@@ -88,6 +97,9 @@ impl Engine {
 
     /// Lets everybody who waits in a queue or is ready for it announce itself.
     pub(super) fn gather(&self, queue_id: QueueId) {
+        if seeded::has(Bug::ForgetQueue) {
+            return;
+        }
         let engine = self.clone();
         self.tracker().spawn(async move {
             while let Err(error) = engine.gather_once(queue_id).await {

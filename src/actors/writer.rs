@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::id::FactId;
 use crate::domain::record::EntityRef;
 use crate::domain::time::Millis;
+use crate::seeded::{self, Bug};
 use crate::store::StoreError;
 use crate::store::journal::{Append, AppendOutcome, Journal};
 use crate::telemetry::Metrics;
@@ -179,6 +180,14 @@ impl Args {
         let sent: Vec<_> = jobs.iter().map(|job| Sent::of(&job.append)).collect();
         let (appends, replies): (Vec<_>, Vec<_>) =
             jobs.into_iter().map(|job| (job.append, job.reply)).unzip();
+        if seeded::has(Bug::AckBeforeCommit) {
+            for reply in replies {
+                let _ = reply.send(Ok(AppendOutcome::Stored));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let _ = self.journal.append(appends).await;
+            return;
+        }
         let result = match self.journal.append(appends).await {
             Err(StoreError::InDoubt(why)) => self.look_up(&sent, why).await,
             settled => settled,

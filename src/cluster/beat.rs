@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::lease::{EndReason, LeaseHandle};
 use super::standing::{Beat, BeatOutcome};
+use crate::domain::node::NodeRef;
+use crate::domain::time::Millis;
 use crate::store::StoreError;
+use crate::store::members::Heart;
 
 /// Reports that wait for the membership; two for each second and more than it may ever be late.
 const REPORTS: usize = 64;
@@ -28,6 +31,28 @@ pub trait Renewal: Send + Sync + 'static {
     /// # Errors
     /// Those of the store; [`StoreError::Fenced`] counts as false.
     async fn renew(&self, limit: Duration) -> Result<bool, StoreError>;
+}
+
+/// Renews through the store's own connection for it.
+pub struct HeartRenewal {
+    heart: Mutex<Box<dyn Heart>>,
+    node: NodeRef,
+    lease: Millis,
+}
+
+impl HeartRenewal {
+    /// The lease of a node, renewed for `lease` each time.
+    #[must_use]
+    pub fn new(heart: Box<dyn Heart>, node: NodeRef, lease: Millis) -> Self {
+        Self { heart: Mutex::new(heart), node, lease }
+    }
+}
+
+#[async_trait]
+impl Renewal for HeartRenewal {
+    async fn renew(&self, limit: Duration) -> Result<bool, StoreError> {
+        self.heart.lock().await.renew(&self.node, self.lease, limit).await
+    }
 }
 
 /// Lengths that the beat works with.

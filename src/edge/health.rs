@@ -24,13 +24,17 @@ pub(super) struct Health {
     journal_pending: u64,
     /// Calls that are not over.
     active_calls: u64,
+    /// Whether the node lives for the others of its cluster: `ok` or `suspended`; absent when it
+    /// stands alone.
+    cluster: Option<&'static str>,
     /// Configured providers.
     providers: Vec<String>,
 }
 
 async fn look(state: &EdgeState) -> Health {
     let health = state.engine.health().await;
-    let status = match (health.journal_ok, health.draining) {
+    let is_well = health.journal_ok && health.lease_held != Some(false);
+    let status = match (is_well, health.draining) {
         (_, true) => "draining",
         (false, false) => "degraded",
         (true, false) => "ok",
@@ -41,6 +45,7 @@ async fn look(state: &EdgeState) -> Health {
         journal: if health.journal_ok { "ok" } else { "unavailable" },
         journal_pending: health.journal_pending,
         active_calls: health.active_calls,
+        cluster: health.lease_held.map(|is_held| if is_held { "ok" } else { "suspended" }),
         providers: state.settings.providers.clone(),
     }
 }

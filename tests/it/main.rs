@@ -20,6 +20,7 @@ mod journal_contract;
 mod kill_nine;
 mod members_contract;
 mod move_store;
+mod nodes;
 mod one_call;
 mod postgres;
 mod postgres_faults;
