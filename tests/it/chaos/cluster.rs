@@ -303,6 +303,13 @@ async fn carrier(here: IpAddr, apis: Vec<SocketAddr>, passed: &Arc<Passed>) -> C
     Carrier::start(settings).await.unwrap()
 }
 
+/// Whether the program knows clusters at all.
+pub fn is_built(program: &Program) -> bool {
+    let path = program.path.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_eml")));
+    let help = std::process::Command::new(path).args(["node", "--help"]).output().unwrap();
+    help.status.success()
+}
+
 /// Account and secret at the carrier.
 pub const fn credentials() -> (&'static str, &'static str) {
     (ACCOUNT, SECRET)

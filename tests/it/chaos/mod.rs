@@ -5,12 +5,14 @@
 //! A seed is printed with each run; `EML_CHAOS_SEED` repeats its schedule.
 
 mod agents;
+mod bugs;
 mod checker;
 mod cluster;
 mod faults;
 mod front;
 mod history;
 mod journal;
+mod long;
 mod network;
 mod node;
 mod run;
