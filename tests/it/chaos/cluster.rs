@@ -38,6 +38,8 @@ pub struct Plan {
     pub program: Program,
     /// Whether the nodes know of each other; one node may stand alone.
     pub is_cluster: bool,
+    /// Whether each node has a store of its own, in memory: nodes that do not know of each other.
+    pub has_own_stores: bool,
     /// More lines for the configuration of every node.
     pub more: &'static str,
     /// How long after-call work may take, in milliseconds.
@@ -48,7 +50,14 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { program: Program::default(), is_cluster: true, more: "", wrap_up_ms: 3_000, ring_ms: 2_000 }
+        Self {
+            program: Program::default(),
+            is_cluster: true,
+            has_own_stores: false,
+            more: "",
+            wrap_up_ms: 3_000,
+            ring_ms: 2_000,
+        }
     }
 }
 
@@ -138,13 +147,21 @@ impl Cluster {
         }
         // The first one makes the tables; the triggers must hang before anything happens.
         self.start_node(1).await;
-        self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        if !self.plan.has_own_stores {
+            self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        }
         for place in 2..=self.nodes.len() {
             self.nodes[place - 1].start(&self.network);
         }
         for node in &mut self.nodes {
             node.await_ready(&self.network).await;
         }
+        if !self.plan.has_own_stores {
+            self.make_queue().await;
+        }
+    }
+
+    async fn make_queue(&mut self) {
         let queue = json!({
             "name": "support", "wrap_up_ms": self.plan.wrap_up_ms, "ring_timeout_ms": self.plan.ring_ms,
         });
@@ -181,7 +198,11 @@ impl Cluster {
             name = node.name,
             data = data.display(),
             api = network.api(place),
-            store = self.database.url_for(&node.name, self.store),
+            store = if self.plan.has_own_stores {
+                "memory:".to_owned()
+            } else {
+                self.database.url_for(&node.name, self.store)
+            },
             cache = self.cache,
             door = self.doors[place - 1],
             more = self.plan.more,

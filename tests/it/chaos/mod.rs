@@ -7,14 +7,14 @@
 mod agents;
 mod bugs;
 mod checker;
-mod cluster;
+pub(crate) mod cluster;
 mod faults;
 mod front;
 mod history;
 mod journal;
 mod long;
-mod network;
-mod node;
+pub(crate) mod network;
+pub(crate) mod node;
 mod run;
 mod short;
 mod wire;
