@@ -28,7 +28,7 @@ use crate::support::services::not_run;
 const NOTICE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Product {
+pub(crate) enum Product {
     Haproxy,
     Nginx,
 }
@@ -64,7 +64,7 @@ impl Product {
     }
 
     /// Whether it can run here; says so when not.
-    fn is_there(self) -> bool {
+    pub(crate) fn is_there(self) -> bool {
         let root = Command::new("sh").args(["-c", "test $(id -u) = 0"]).status().unwrap().success();
         if !Path::new(self.program()).exists() {
             return not_run::<()>(&format!("no {self:?}; ./scripts/services install gets it")).is_some();
@@ -75,7 +75,7 @@ impl Product {
 }
 
 /// A balancer that runs, and ends with the test.
-struct Balancer {
+pub(crate) struct Balancer {
     child: Child,
     address: SocketAddr,
     _folder: TempDir,
@@ -97,7 +97,7 @@ impl Drop for Balancer {
 }
 
 impl Balancer {
-    async fn start(product: Product, cluster: &Cluster) -> Self {
+    pub(crate) async fn start(product: Product, cluster: &Cluster) -> Self {
         let folder = tempfile::Builder::new().prefix("eml-balancer").tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut text = std::fs::read_to_string(product.shipped()).unwrap();
@@ -130,7 +130,7 @@ impl Balancer {
         balancer
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
@@ -149,7 +149,7 @@ impl Balancer {
     }
 
     /// Waits until just so many nodes get requests.
-    async fn await_nodes(&self, wanted: usize) {
+    pub(crate) async fn await_nodes(&self, wanted: usize) {
         let began = Instant::now();
         loop {
             let spread = self.spread(12).await;
@@ -174,7 +174,7 @@ impl Balancer {
     }
 
     /// Posts the signed webhook of a new call.
-    async fn call_in(&self, sid: &str) -> reqwest::Result<StatusCode> {
+    pub(crate) async fn call_in(&self, sid: &str) -> reqwest::Result<StatusCode> {
         let fields = form(&[
             ("CallSid", sid),
             ("CallStatus", "ringing"),

@@ -57,15 +57,6 @@ impl Kind {
         Self::DrainByRequest,
         Self::RollingRestart,
     ];
-    /// Those that one node alone can bear.
-    pub const ALONE: [Self; 6] = [
-        Self::Kill,
-        Self::Freeze,
-        Self::ClockForward,
-        Self::ClockBack,
-        Self::DatabaseRestart,
-        Self::DatabaseKill,
-    ];
 
     const fn word(self) -> &'static str {
         match self {

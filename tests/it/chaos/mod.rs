@@ -9,6 +9,7 @@ mod bugs;
 mod checker;
 pub(crate) mod cluster;
 mod faults;
+mod figures;
 mod front;
 mod history;
 mod journal;

@@ -147,11 +147,6 @@ impl Network {
         SocketAddr::new(self.node(node), API)
     }
 
-    /// Which node has an address, if any.
-    pub fn node_at(&self, address: IpAddr) -> Option<usize> {
-        (1..=self.nodes).find(|node| self.node(*node) == address)
-    }
-
     /// A program that runs where a node is.
     pub fn command(&self, node: usize, program: &str) -> Command {
         if !self.is_namespaced {

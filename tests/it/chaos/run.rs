@@ -102,7 +102,7 @@ impl Run {
         cluster.set_to_work(self.agents, self.seed).await;
         let began = Instant::now();
         let (faults, calls) = self.trouble(&mut cluster).await;
-        settle(&cluster, self.settle).await;
+        cluster.settle(self.settle).await;
         let history = self.record(&cluster, faults).await;
         let mut violations = check(&history);
         violations.sort_by(|one, other| one.rule.cmp(&other.rule));
@@ -281,32 +281,4 @@ impl CallIn {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
-}
-
-/// Waits until no call is open and every agent's client has what the journal has; what does not come
-/// to rest is for the judge.
-async fn settle(cluster: &Cluster, limit: Duration) {
-    let began = Instant::now();
-    let mut calm_since: Option<Instant> = None;
-    while began.elapsed() < limit {
-        let is_calm = cluster.database.open_calls().await.is_empty() && has_all_events(cluster).await;
-        calm_since = if is_calm { calm_since.or_else(|| Some(Instant::now())) } else { None };
-        if calm_since.is_some_and(|since| since.elapsed() > Duration::from_secs(2)) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    println!("chaos: it has not come to rest");
-}
-
-async fn has_all_events(cluster: &Cluster) -> bool {
-    let heads: BTreeMap<_, _> = cluster.database.agent_heads().await.into_iter().collect();
-    cluster.logs.iter().all(|log| {
-        let log = log.lock().unwrap();
-        let last = log.seen.iter().rev().find_map(|(_, seen)| match seen {
-            Seen::Event { sequence, .. } | Seen::Hello { resumed: false, sequence, .. } => Some(*sequence),
-            _ => None,
-        });
-        heads.get(&log.agent).copied() == last
-    })
 }
