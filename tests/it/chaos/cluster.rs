@@ -186,7 +186,7 @@ impl Cluster {
         let cluster = if self.plan.is_cluster {
             let listen = SocketAddr::new(network.node(place), CLUSTER);
             let address = SocketAddr::new(network.seen(place), CLUSTER);
-            format!("[cluster]\nenabled = true\nlisten = \"{listen}\"\naddress = \"{address}\"\n")
+            format!("[cluster]\nenabled = true\nlisten = \"{listen}\"\nadvertise = \"{address}\"\n")
         } else {
             String::new()
         };
