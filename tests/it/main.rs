@@ -18,6 +18,7 @@ mod faults;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;
+mod load_balancers;
 mod members_contract;
 mod move_store;
 mod nodes;

@@ -33,11 +33,12 @@ const SILENT: Duration = Duration::from_secs(3);
 
 /// An agent of the harness.
 pub struct Agent {
-    pub id: uuid::Uuid,
     pub token: String,
     /// Where the nodes are.
     pub nodes: Arc<Vec<SocketAddr>>,
     pub seed: u64,
+    /// The node of its first connection, by its place from 0; any when absent.
+    pub home: Option<usize>,
     pub log: Arc<Mutex<AgentLog>>,
     pub stop: CancellationToken,
 }
@@ -91,6 +92,7 @@ impl Client {
     /// One connection from its beginning to its end.
     async fn visit(&mut self) {
         let node = self.random.random_range(0..self.agent.nodes.len());
+        let node = self.agent.home.take().unwrap_or(node);
         let connecting = tokio::time::timeout(GREETING, self.connect(node));
         let Ok(Ok(mut socket)) = connecting.await else { return };
         let mut is_greeted = false;

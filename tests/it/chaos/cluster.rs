@@ -1,5 +1,6 @@
 //! A whole installation for a test: nodes, their network, their servers, a carrier, agents.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use eml::domain::id::{AgentId, UserId};
 use eml::domain::time::Millis;
 use eml::edge::auth::{Authority, Caller, Use};
 use eml::edge::loopback::{Carrier, CarrierSettings, NumberPlan};
+use futures_util::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use super::agents::Agent;
 use super::front::{PROVIDER, Passed, choose, open_door};
-use super::history::AgentLog;
+use super::history::{AgentLog, Seen};
 use super::journal::Database;
 use super::network::{CLUSTER, Network};
 use super::node::{Node, Program};
@@ -38,8 +40,12 @@ pub struct Plan {
     pub program: Program,
     /// Whether the nodes know of each other; one node may stand alone.
     pub is_cluster: bool,
+    /// Whether each node has a store of its own, in memory: nodes that do not know of each other.
+    pub has_own_stores: bool,
     /// More lines for the configuration of every node.
     pub more: &'static str,
+    /// How long the carrier plays to who waits before it asks again, in milliseconds.
+    pub music_ms: u64,
     /// How long after-call work may take, in milliseconds.
     pub wrap_up_ms: u64,
     /// How long an offer rings, in milliseconds.
@@ -48,7 +54,15 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { program: Program::default(), is_cluster: true, more: "", wrap_up_ms: 3_000, ring_ms: 2_000 }
+        Self {
+            program: Program::default(),
+            is_cluster: true,
+            has_own_stores: false,
+            music_ms: 10_000,
+            more: "",
+            wrap_up_ms: 3_000,
+            ring_ms: 2_000,
+        }
     }
 }
 
@@ -96,7 +110,7 @@ impl Cluster {
         let passed = Arc::new(Passed::default());
         let count = network.nodes();
         let apis: Vec<SocketAddr> = (1..=count).map(|node| network.api(node)).collect();
-        let carrier = carrier(here, apis, &passed).await;
+        let carrier = carrier((here, plan.music_ms), apis, &passed).await;
         let (mut nodes, mut doors) = (Vec::new(), Vec::new());
         for place in 1..=count {
             let name = format!("n{place}");
@@ -138,13 +152,21 @@ impl Cluster {
         }
         // The first one makes the tables; the triggers must hang before anything happens.
         self.start_node(1).await;
-        self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        if !self.plan.has_own_stores {
+            self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        }
         for place in 2..=self.nodes.len() {
             self.nodes[place - 1].start(&self.network);
         }
         for node in &mut self.nodes {
             node.await_ready(&self.network).await;
         }
+        if !self.plan.has_own_stores {
+            self.make_queue().await;
+        }
+    }
+
+    async fn make_queue(&mut self) {
         let queue = json!({
             "name": "support", "wrap_up_ms": self.plan.wrap_up_ms, "ring_timeout_ms": self.plan.ring_ms,
         });
@@ -164,7 +186,7 @@ impl Cluster {
         let cluster = if self.plan.is_cluster {
             let listen = SocketAddr::new(network.node(place), CLUSTER);
             let address = SocketAddr::new(network.seen(place), CLUSTER);
-            format!("[cluster]\nenabled = true\nlisten = \"{listen}\"\naddress = \"{address}\"\n")
+            format!("[cluster]\nenabled = true\nlisten = \"{listen}\"\nadvertise = \"{address}\"\n")
         } else {
             String::new()
         };
@@ -181,7 +203,11 @@ impl Cluster {
             name = node.name,
             data = data.display(),
             api = network.api(place),
-            store = self.database.url_for(&node.name, self.store),
+            store = if self.plan.has_own_stores {
+                "memory:".to_owned()
+            } else {
+                self.database.url_for(&node.name, self.store)
+            },
             cache = self.cache,
             door = self.doors[place - 1],
             more = self.plan.more,
@@ -238,9 +264,8 @@ impl Cluster {
     }
 
     /// Makes agents of the queue; answers with their callers.
-    pub async fn hire(&self, count: usize, from: usize) -> Vec<Caller> {
-        let mut all = Vec::new();
-        for i in from..from + count {
+    pub async fn hire(&self, count: usize) -> Vec<Caller> {
+        let made = futures_util::stream::iter(0..count).map(|i| async move {
             let user_id = UserId::fresh();
             let body = json!({
                 "name": format!("agent{i}"), "address": format!("client:agent{i}"),
@@ -248,23 +273,103 @@ impl Cluster {
             });
             let made = self.post("/agents", &body).await;
             let agent_id: AgentId = made["id"].as_str().unwrap().parse().unwrap();
-            all.push(Caller { user_id, role: Role::Agent, agent_id: Some(agent_id) });
-        }
-        all
+            Caller { user_id, role: Role::Agent, agent_id: Some(agent_id) }
+        });
+        made.buffered(16).collect().await
     }
 
     /// Lets agents work, each with its own part of the seed.
     pub async fn set_to_work(&mut self, count: usize, seed: u64) {
+        self.set_to_work_at(count, seed, None).await;
+    }
+
+    /// The same, all of them first at one node.
+    pub async fn set_to_work_at(&mut self, count: usize, seed: u64, home: Option<usize>) {
         let nodes: Vec<SocketAddr> = (1..=self.nodes.len()).map(|node| self.network.api(node)).collect();
         let nodes = Arc::new(nodes);
-        for (i, caller) in self.hire(count, 0).await.into_iter().enumerate() {
-            let id = caller.agent_id.unwrap().uuid();
-            let log = Arc::new(Mutex::new(AgentLog { agent: id, seen: Vec::new() }));
+        for (i, caller) in self.hire(count).await.into_iter().enumerate() {
+            let agent = caller.agent_id.unwrap().uuid();
+            let log = Arc::new(Mutex::new(AgentLog { agent, seen: Vec::new() }));
             self.logs.push(log.clone());
-            let (token, seed) = (self.token(&caller), seed + i as u64);
-            let agent = Agent { id, token, nodes: nodes.clone(), seed, log, stop: self.stop.clone() };
+            let (token, seed, stop) = (self.token(&caller), seed + i as u64, self.stop.clone());
+            let home = home.map(|place| place - 1);
+            let agent = Agent { token, nodes: nodes.clone(), seed, home, log, stop };
             self.tracker.spawn(agent.work());
+            // A node takes in sockets as fast as it can greet them, not as fast as we can knock.
+            if i % 50 == 49 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
         }
+    }
+
+    /// Starts a node without waiting for it.
+    pub fn launch(&mut self, place: usize) {
+        self.nodes[place - 1].start(&self.network);
+    }
+
+    /// Calls that have got into the queue so far.
+    pub async fn queued(&self) -> u64 {
+        self.database.queued().await
+    }
+
+    /// Waits until so many nodes own shards.
+    pub async fn await_owners(&self, wanted: usize) {
+        self.await_shares(|shares| shares.iter().filter(|share| **share > 0).count() == wanted).await;
+    }
+
+    /// Waits until all shards are owned, by all nodes that run, and none has far more than its part.
+    pub async fn await_even(&self) {
+        let running = self.nodes.iter().filter(|node| node.is_running()).count();
+        let fair = 256 / i64::try_from(running).unwrap();
+        self.await_shares(|shares| {
+            shares.iter().sum::<i64>() == 256
+                && shares.len() == running
+                && shares.iter().all(|share| (fair / 2..=fair * 2).contains(share))
+        })
+        .await;
+    }
+
+    async fn await_shares(&self, is_so: impl Fn(&[i64]) -> bool) {
+        let began = std::time::Instant::now();
+        loop {
+            let owners = self.database.owners().await;
+            let shares: Vec<i64> = owners.iter().map(|(_, shards)| *shards).collect();
+            if is_so(&shares) {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "shards do not come to rest: {owners:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until no call is open and every agent's client has what the journal has, for two seconds;
+    /// what does not come to rest is for the judge. Answers whether it did.
+    pub async fn settle(&self, limit: Duration) -> bool {
+        let (began, mut calm_since) = (std::time::Instant::now(), None);
+        while began.elapsed() < limit {
+            let is_calm = self.database.open_calls().await.is_empty() && self.has_all_events().await;
+            calm_since = is_calm.then(|| calm_since.unwrap_or_else(std::time::Instant::now));
+            if calm_since.is_some_and(|since| since.elapsed() > Duration::from_secs(2)) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        println!("chaos: it has not come to rest");
+        false
+    }
+
+    async fn has_all_events(&self) -> bool {
+        let heads: HashMap<_, _> = self.database.agent_heads().await.into_iter().collect();
+        self.logs.iter().all(|log| {
+            let log = log.lock().unwrap();
+            let last = log.seen.iter().rev().find_map(|(_, seen)| match seen {
+                Seen::Event { sequence, .. } | Seen::Hello { resumed: false, sequence, .. } => {
+                    Some(*sequence)
+                }
+                _ => None,
+            });
+            heads.get(&log.agent).copied() == last
+        })
     }
 
     /// Sends the agents home and waits for them.
@@ -286,12 +391,13 @@ impl Cluster {
 }
 
 /// A carrier in this process, whose webhooks go to the nodes by the chooser.
-async fn carrier(here: IpAddr, apis: Vec<SocketAddr>, passed: &Arc<Passed>) -> Carrier {
+async fn carrier((here, music_ms): (IpAddr, u64), apis: Vec<SocketAddr>, passed: &Arc<Passed>) -> Carrier {
     let chooser = choose(SocketAddr::new(here, 0), apis, passed.clone()).await;
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut settings = CarrierSettings::new(listen, ACCOUNT, SECRET, &format!("http://{chooser}"));
     settings.public_url = PUBLIC.to_owned();
     settings.phones.answer_after_ms = 100;
+    settings.timing.music_ms = music_ms;
     // The addresses of a number are the customer's to set up, with repeats as we recommend them.
     let path = |path: &str| format!("{PUBLIC}/webhooks/{PROVIDER}/{path}#rc=3&rp=all");
     settings.numbers = vec![NumberPlan {
@@ -301,6 +407,13 @@ async fn carrier(here: IpAddr, apis: Vec<SocketAddr>, passed: &Arc<Passed>) -> C
         status_callback: Some(path("status")),
     }];
     Carrier::start(settings).await.unwrap()
+}
+
+/// Whether the program knows clusters at all.
+pub fn is_built(program: &Program) -> bool {
+    let path = program.path.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_eml")));
+    let help = std::process::Command::new(path).args(["node", "--help"]).output().unwrap();
+    help.status.success()
 }
 
 /// Account and secret at the carrier.

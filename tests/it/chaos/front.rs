@@ -22,8 +22,10 @@ use super::history::{Moment, News, Order, Webhook};
 
 /// How long one node may take to answer a webhook before another is asked.
 const TRY: Duration = Duration::from_millis(2_500);
-/// Rounds over all nodes before a webhook is given up.
-const ROUNDS: usize = 2;
+/// How long nodes are asked in turn before a webhook is given up; providers wait 15 seconds.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// Pause after every node has been asked once.
+const PAUSE: Duration = Duration::from_millis(150);
 const LONGEST_BODY: usize = 1024 * 1024;
 /// Name of the carrier's section in the nodes' configuration.
 pub const PROVIDER: &str = "loopback";
@@ -136,7 +138,14 @@ async fn take(State(chooser): State<Chooser>, request: Request) -> Response {
     let count = chooser.nodes.len();
     let first = chooser.next.fetch_add(1, Ordering::Relaxed);
     let mut last = StatusCode::BAD_GATEWAY.into_response();
-    for turn in 0..count * ROUNDS {
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    for turn in 0.. {
+        if turn > 0 && turn % count == 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        if tokio::time::Instant::now() > patience {
+            break;
+        }
         let place = (first + turn) % count;
         match request.send(&chooser.client, &format!("http://{}", chooser.nodes[place]), TRY).await {
             Ok(answer) if answer.status.is_success() => {

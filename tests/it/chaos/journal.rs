@@ -131,6 +131,33 @@ impl Database {
             .collect()
     }
 
+    /// How many calls have been in a queue.
+    pub async fn queued(&self) -> u64 {
+        self.count("SELECT count(DISTINCT entity_id) FROM facts WHERE kind = 'call.queued'").await
+    }
+
+    /// How often a shard changed hands.
+    pub async fn handovers(&self) -> u64 {
+        self.count("SELECT count(*) FROM chaos_shards").await
+    }
+
+    /// How often a node was declared dead.
+    pub async fn deaths(&self) -> u64 {
+        self.count("SELECT count(*) FROM chaos_nodes WHERE status = 'dead'").await
+    }
+
+    async fn count(&self, statement: &'static str) -> u64 {
+        let count: i64 = sqlx::query_scalar(statement).fetch_one(&mut self.connect().await).await.unwrap();
+        u64::try_from(count).unwrap()
+    }
+
+    /// The shards that a node owns.
+    pub async fn shards_of(&self, node: &str) -> Vec<u16> {
+        let rows = sqlx::query("SELECT shard FROM shards WHERE node_id = $1").bind(node);
+        let rows = rows.fetch_all(&mut self.connect().await).await.unwrap();
+        rows.iter().map(|row| u16::try_from(row.get::<i16, _>("shard")).unwrap()).collect()
+    }
+
     /// The names of the living nodes, and how many shards each owns.
     pub async fn owners(&self) -> Vec<(String, i64)> {
         let rows = sqlx::query(

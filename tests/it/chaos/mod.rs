@@ -5,14 +5,17 @@
 //! A seed is printed with each run; `EML_CHAOS_SEED` repeats its schedule.
 
 mod agents;
+mod bugs;
 mod checker;
-mod cluster;
+pub(crate) mod cluster;
 mod faults;
+mod figures;
 mod front;
 mod history;
 mod journal;
-mod network;
-mod node;
+mod long;
+pub(crate) mod network;
+pub(crate) mod node;
 mod run;
 mod short;
 mod wire;

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::network::Network;
 
-/// Debian's library that moves the wall clock of a program.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 /// How long a node may take to come up, on a machine with other work.
 const COME_UP: Duration = Duration::from_secs(30);
 /// How long an orderly end may take.
@@ -53,6 +51,15 @@ impl Node {
         self.child.is_some()
     }
 
+    /// Looks whether it has ended by itself.
+    pub fn look(&mut self) {
+        let ticks = self.ticks();
+        if self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some()) {
+            self.child = None;
+            self.spent += ticks;
+        }
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }
@@ -65,7 +72,7 @@ impl Node {
         command.arg("serve").arg("--config").arg(self.folder.join("eml.toml"));
         if self.program.has_clock {
             // Only the wall clock: a lease is measured by the other one, which nothing moves.
-            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             command.env("FAKETIME_TIMESTAMP_FILE", self.folder.join("clock"));
             command.env("FAKETIME_CACHE_DURATION", "1").env("FAKETIME_FORCE_MONOTONIC_FIX", "0");
         }
@@ -125,6 +132,7 @@ impl Node {
     /// Waits until it has ended by itself; answers how long that took, and its exit code.
     pub async fn await_end(&mut self) -> (Duration, Option<i32>) {
         let began = Instant::now();
+        assert!(self.is_running(), "{} runs", self.name);
         while began.elapsed() < GO_DOWN {
             let ticks = self.ticks();
             if let Some(status) = self.child.as_mut().expect("it runs").try_wait().unwrap() {
@@ -167,7 +175,13 @@ impl Drop for Node {
     }
 }
 
+/// Debian's library that moves the wall clock of a program.
+fn faketime() -> PathBuf {
+    let machine = std::env::consts::ARCH;
+    PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
+}
+
 /// Whether clocks of programs can be moved here.
 pub fn has_faketime() -> bool {
-    Path::new(FAKETIME).exists()
+    faketime().exists()
 }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::checker::{Violation, check, false_takeovers};
-use super::cluster::{Cluster, NUMBER, Plan};
+use super::cluster::{Cluster, NUMBER, Plan, is_built};
 use super::faults::{Kind, Schedule};
 use super::history::{History, Injected, Rules, Seen};
 use super::network::Network;
@@ -19,8 +19,6 @@ use super::node::{Program, has_faketime};
 use crate::support::services::not_run;
 
 const SECOND: i64 = 1_000_000;
-/// How long everything may take to come to rest after the last fault.
-const SETTLE: Duration = Duration::from_secs(75);
 /// How long the callers of a run wait before they give up, in milliseconds: longer than any fault.
 const PATIENCE_MS: u64 = 60_000;
 
@@ -39,6 +37,8 @@ pub struct Run {
     /// Mean pause between two calls, in milliseconds.
     pub call_every_ms: u64,
     pub program: Program,
+    /// How long everything may take to come to rest after the last fault.
+    pub settle: Duration,
 }
 
 impl Run {
@@ -55,6 +55,7 @@ impl Run {
             agents: 6,
             call_every_ms: 500,
             program: Program::default(),
+            settle: Duration::from_secs(75),
         }
     }
 }
@@ -63,6 +64,13 @@ impl Run {
 pub fn seed() -> u64 {
     let given = std::env::var("EML_CHAOS_SEED").ok();
     given.map_or_else(|| rand::rng().random_range(0..1_000_000), |text| text.parse().unwrap())
+}
+
+/// Holds off the other runs on this machine: two of them would see each other's load as faults.
+fn alone() -> std::fs::File {
+    let file = std::fs::File::create(std::env::temp_dir().join("eml-chaos.lock")).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 /// What came of a run.
@@ -83,6 +91,10 @@ impl Run {
             return not_run("faketime is missing; ./scripts/services install gets it");
         }
         self.program.has_clock = has_faketime();
+        if self.is_cluster && !is_built(&self.program) {
+            return not_run("this build has no cluster");
+        }
+        let _alone = alone();
         println!("chaos: seed {}, {} nodes; EML_CHAOS_SEED={} repeats it", self.seed, self.nodes, self.seed);
         let network = Network::namespaces(self.nodes)?;
         let plan = Plan { program: self.program.clone(), is_cluster: self.is_cluster, ..Plan::default() };
@@ -90,7 +102,7 @@ impl Run {
         cluster.set_to_work(self.agents, self.seed).await;
         let began = Instant::now();
         let (faults, calls) = self.trouble(&mut cluster).await;
-        settle(&cluster).await;
+        cluster.settle(self.settle).await;
         let history = self.record(&cluster, faults).await;
         let mut violations = check(&history);
         violations.sort_by(|one, other| one.rule.cmp(&other.rule));
@@ -107,7 +119,9 @@ impl Run {
             println!("VIOLATION {violation}");
         }
         if !violations.is_empty() {
-            println!("logs: {}", cluster.keep().display());
+            let folder = cluster.keep();
+            std::fs::write(folder.join("facts"), lines(&history)).unwrap();
+            println!("logs and facts: {}", folder.display());
         }
         cluster.send_home().await;
         let faults = history.faults.clone();
@@ -216,6 +230,29 @@ impl Run {
     }
 }
 
+/// Every fact as a line, to look for what went wrong.
+fn lines(history: &History) -> String {
+    let mut out = String::new();
+    for write in &history.writes {
+        let _ = writeln!(
+            out,
+            "{} {} {:?} #{} {} {} {} (owner {:?})",
+            write.at,
+            write.writer,
+            write.entity,
+            write.seq,
+            write.kind,
+            write.node_at,
+            write.body,
+            write.owner
+        );
+    }
+    for fault in &history.faults {
+        let _ = writeln!(out, "FAULT {} {:?} {}..{}", fault.what, fault.nodes, fault.from, fault.until);
+    }
+    out
+}
+
 /// Lets calls come in.
 struct CallIn {
     random: StdRng,
@@ -244,32 +281,4 @@ impl CallIn {
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
-}
-
-/// Waits until no call is open and every agent's client has what the journal has; what does not come
-/// to rest is for the judge.
-async fn settle(cluster: &Cluster) {
-    let began = Instant::now();
-    let mut calm_since: Option<Instant> = None;
-    while began.elapsed() < SETTLE {
-        let is_calm = cluster.database.open_calls().await.is_empty() && has_all_events(cluster).await;
-        calm_since = if is_calm { calm_since.or_else(|| Some(Instant::now())) } else { None };
-        if calm_since.is_some_and(|since| since.elapsed() > Duration::from_secs(2)) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-    println!("chaos: it has not come to rest");
-}
-
-async fn has_all_events(cluster: &Cluster) -> bool {
-    let heads: BTreeMap<_, _> = cluster.database.agent_heads().await.into_iter().collect();
-    cluster.logs.iter().all(|log| {
-        let log = log.lock().unwrap();
-        let last = log.seen.iter().rev().find_map(|(_, seen)| match seen {
-            Seen::Event { sequence, .. } | Seen::Hello { resumed: false, sequence, .. } => Some(*sequence),
-            _ => None,
-        });
-        heads.get(&log.agent).copied() == last
-    })
 }

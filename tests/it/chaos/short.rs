@@ -1,5 +1,8 @@
 //! The short form: runs with the tests, in less than four minutes all together.
 
+use std::time::Duration;
+
+use super::bugs::{self, Bug};
 use super::faults::Kind;
 use super::run::{Outcome, Run};
 
@@ -12,7 +15,23 @@ pub fn is_sound(outcome: &Outcome) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_alone_bears_faults_and_nothing_is_lost() {
-    let run = Run { nodes: 1, is_cluster: false, ..Run::short(&Kind::ALONE) };
+    let kinds = [Kind::Kill, Kind::Freeze, Kind::DatabaseKill, Kind::ClockBack];
+    let run = Run { nodes: 1, is_cluster: false, longest: Duration::from_secs(2), ..Run::short(&kinds) };
     let Some(outcome) = run.play().await else { return };
     is_sound(&outcome);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_bear_every_kind_of_fault_and_nothing_is_lost_or_done_twice() {
+    let run = Run { length: Duration::from_secs(110), ..Run::short(&Kind::ALL) };
+    let Some(outcome) = run.play().await else { return };
+    is_sound(&outcome);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_seeded_bug_in_the_fence_and_one_in_the_sockets_are_caught() {
+    for bug in [Bug::SkipFence, Bug::ForgetSockets] {
+        let Some(caught) = bugs::hunt(bug).await else { return };
+        assert!(!caught.is_empty(), "{} goes unnoticed", bug.name());
+    }
 }

@@ -126,7 +126,7 @@ async fn carry(mut listener: TcpListener, door: Door) {
                 tokio::spawn(door.clone().serve(near, place, knocks.clone()));
             }
             Some(knock) = knocked.recv() => {
-                if is_refused(door.target).await {
+                if is_gone(door.target).await {
                     drop(listener);
                     let _ = knock.send(());
                     while is_refused(door.target).await {
@@ -137,6 +137,17 @@ async fn carry(mut listener: TcpListener, door: Door) {
             }
         }
     }
+}
+
+/// A process that is ended closes one thing after the other, so the first look may be too early.
+async fn is_gone(target: SocketAddr) -> bool {
+    for _ in 0..2 {
+        if is_refused(target).await {
+            return true;
+        }
+        tokio::time::sleep(LOOK_AGAIN / 2).await;
+    }
+    false
 }
 
 async fn is_refused(target: SocketAddr) -> bool {

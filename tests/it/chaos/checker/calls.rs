@@ -21,8 +21,8 @@ pub(super) fn acknowledged_is_stored(history: &History) -> Vec<Violation> {
         .filter(|webhook| !stored.contains(&webhook.news) && !history.orphans.contains(&webhook.news))
         .map(|webhook| {
             let text = format!(
-                "{} {:?} was acknowledged by node {} and is lost",
-                webhook.path, webhook.news, webhook.node
+                "{} {:?} was acknowledged by node {} at {} and is lost",
+                webhook.path, webhook.news, webhook.node, webhook.at
             );
             Violation::new(Rule::AcknowledgedIsStored, text)
         })

@@ -40,8 +40,8 @@ pub(super) fn shards_are_taken_from_nobody_alive(history: &History) -> Vec<Viola
         let lives = matches!(handover.from_status.as_deref(), Some("alive" | "draining"));
         if lives && handover.by != from.node {
             let text = format!(
-                "shard {} was taken from {} ({:?}) for {:?} by {}",
-                handover.shard, from.node, handover.from_status, handover.to, handover.by
+                "shard {} was taken from {} ({:?}) for {:?} by {} at {}",
+                handover.shard, from.node, handover.from_status, handover.to, handover.by, handover.at
             );
             found.push(Violation::new(Rule::ShardsAreTakenFromNobodyAlive, text));
         }
