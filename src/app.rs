@@ -24,7 +24,9 @@ use crate::domain::node::Role;
 use crate::domain::time::Clock;
 use crate::edge::auth::{Authority, Throttle, Tickets};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
-use crate::edge::{Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router};
+use crate::edge::{
+    Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
+};
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
 use crate::telemetry::Metrics;

@@ -3,6 +3,8 @@
 //! Compiled in only with the feature `seeded-bugs`, and then switched on one at a time by
 //! `EML_TEST_BUG`. A program without the feature holds none of it: `has` is a constant there.
 
+use serde_json::value::RawValue;
+
 /// A fault that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
@@ -30,6 +32,8 @@ pub enum Bug {
     NoResume,
     /// A reconnecting socket is not told what it missed.
     SkipSequence,
+    /// No fault: what is sent and stored looks as if a later version had written it.
+    LaterVersion,
 }
 
 impl Bug {
@@ -65,6 +69,7 @@ impl Bug {
             Self::ForgetQueue => "forget_queue",
             Self::NoResume => "no_resume",
             Self::SkipSequence => "skip_sequence",
+            Self::LaterVersion => "later_version",
         }
     }
 }
@@ -83,4 +88,21 @@ pub fn has(bug: Bug) -> bool {
 #[must_use]
 pub const fn has(_bug: Bug) -> bool {
     false
+}
+
+/// What is sent or stored, as it is; with `LaterVersion` with a field in it that this version does not
+/// know. Nodes of two versions work side by side during an upgrade, so each must pass over what only
+/// the other knows.
+#[must_use]
+pub fn dressed(body: Box<RawValue>) -> Box<RawValue> {
+    if !has(Bug::LaterVersion) {
+        return body;
+    }
+    let Ok(serde_json::Value::Object(mut tagged)) = serde_json::from_str(body.get()) else { return body };
+    for (_, inner) in &mut tagged {
+        if let serde_json::Value::Object(fields) = inner {
+            fields.insert("introduced_later".to_owned(), serde_json::json!({ "by": "a later version" }));
+        }
+    }
+    serde_json::value::to_raw_value(&tagged).unwrap_or(body)
 }

@@ -13,7 +13,8 @@ use super::error::AskError;
 use super::letter::{News, Request, Response};
 use super::shard::ShardMessage;
 use crate::domain::agent::{
-    AgentCommand, AgentEffect, AgentRefusal, AgentReply, AgentSession, AgentSettings, AgentSnapshot, socket_event,
+    AgentCommand, AgentEffect, AgentRefusal, AgentReply, AgentSession, AgentSettings, AgentSnapshot,
+    socket_event,
 };
 use crate::domain::event::untagged;
 use crate::domain::id::{AgentId, CommandId, SocketId};

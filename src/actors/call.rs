@@ -7,9 +7,7 @@ use super::entity::{Answer, EntityMessage, EntityState, Host};
 use super::letter::{News, Request, Response};
 use super::queue::QueueNote;
 use super::shard::ShardMessage;
-use crate::domain::call::{
-    Call, CallCommand, CallEffect, CallReply, CarrierOrder, OrderKind, OrderResult,
-};
+use crate::domain::call::{Call, CallCommand, CallEffect, CallReply, CarrierOrder, OrderKind, OrderResult};
 use crate::domain::id::{CallId, CommandId, LegId};
 use crate::domain::record::{EntityRef, FactRecord};
 

@@ -360,7 +360,7 @@ impl<H: Host> EntityState<H> {
                     seq,
                     at: now,
                     kind: H::event_type(fact).into(),
-                    body: serde_json::value::to_raw_value(fact)?,
+                    body: seeded::dressed(serde_json::value::to_raw_value(fact)?),
                     cause,
                 })
             })

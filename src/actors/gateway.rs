@@ -40,7 +40,8 @@ impl Inbound for Gateway {
             LinkRefusal::Malformed
         })?;
         let response = Box::pin(self.answer(from, request)).await;
-        serde_json::value::to_raw_value(&response).map_err(|error| LinkRefusal::Other(error.to_string().into()))
+        serde_json::value::to_raw_value(&response)
+            .map_err(|error| LinkRefusal::Other(error.to_string().into()))
     }
 
     fn push(&self, from: NodeRef, body: Box<RawValue>) {
@@ -90,16 +91,20 @@ impl Gateway {
                 News::Call(id, command) => {
                     is_settled::<Call>(engine.answer_here::<Call>(id.into(), *command, cause).await)
                 }
-                News::Agent(id, command) => {
-                    is_settled::<AgentSession>(engine.answer_here::<AgentSession>(id.into(), *command, cause).await)
-                }
+                News::Agent(id, command) => is_settled::<AgentSession>(
+                    engine.answer_here::<AgentSession>(id.into(), *command, cause).await,
+                ),
                 news @ (News::Queue(..) | News::SocketGone(..)) => {
                     engine.hand_over(Letter { cause, news });
                     true
                 }
             }
         });
-        if join_all(taken).await.into_iter().all(|taken| taken) { Response::Taken } else { Response::Elsewhere }
+        if join_all(taken).await.into_iter().all(|taken| taken) {
+            Response::Taken
+        } else {
+            Response::Elsewhere
+        }
     }
 }
 

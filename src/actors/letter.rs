@@ -63,12 +63,7 @@ pub(super) enum Request {
     /// A question to an agent session.
     Agent { id: AgentId, cause: CommandId, command: Box<AgentCommand> },
     /// Open a socket of the asking node on a session.
-    Attach {
-        agent_id: AgentId,
-        socket_id: SocketId,
-        last_sequence: Option<u64>,
-        settings: AgentSettings,
-    },
+    Attach { agent_id: AgentId, socket_id: SocketId, last_sequence: Option<u64>, settings: AgentSettings },
     /// News for things of one shard, in order.
     Letters { letters: Vec<Letter> },
 }

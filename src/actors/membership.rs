@@ -319,7 +319,10 @@ impl State {
                     self.engine.forget_sockets_of(&changed);
                 }
             }
-            Outcome::Declared { .. } | Outcome::Claimed(_) | Outcome::Released { .. } | Outcome::Left { .. } => {}
+            Outcome::Declared { .. }
+            | Outcome::Claimed(_)
+            | Outcome::Released { .. }
+            | Outcome::Left { .. } => {}
         }
         self.machine.done(outcome, now)
     }
@@ -432,7 +435,9 @@ async fn perform(cluster: &Cluster, action: Action) -> Option<Outcome> {
 }
 
 fn known<T>(answer: Result<T, StoreError>, what: &'static str) -> Option<T> {
-    answer.map_err(|error| tracing::warn!(%error, what, "the store did not do what the membership asked")).ok()
+    answer
+        .map_err(|error| tracing::warn!(%error, what, "the store did not do what the membership asked"))
+        .ok()
 }
 
 async fn within<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

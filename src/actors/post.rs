@@ -108,15 +108,11 @@ async fn deliver(engine: &Engine, shard: u16, letters: Vec<Letter>) {
                 }
                 return;
             }
-            Route::There(node) => {
-                match engine.ask_node(&node, &request, Instant::now() + ANSWER).await {
-                    Some(Response::Taken) => return,
-                    Some(
-                        Response::Call(_) | Response::Agent(_) | Response::Attach(_) | Response::Elsewhere,
-                    )
-                    | None => {}
-                }
-            }
+            Route::There(node) => match engine.ask_node(&node, &request, Instant::now() + ANSWER).await {
+                Some(Response::Taken) => return,
+                Some(Response::Call(_) | Response::Agent(_) | Response::Attach(_) | Response::Elsewhere)
+                | None => {}
+            },
             Route::Nowhere => {}
         }
         if engine.cluster().is_some_and(|cluster| cluster.lease.is_ended()) {

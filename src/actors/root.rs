@@ -113,7 +113,6 @@ pub enum StartError {
     Actor(String),
 }
 
-
 impl Actor for Root {
     type Msg = RootMessage;
     type State = State;
@@ -121,15 +120,14 @@ impl Actor for Root {
 
     async fn pre_start(&self, me: ActorRef<RootMessage>, args: Args) -> Result<State, ActorProcessingErr> {
         let Args { engine, inbox, destinations } = args;
-        let mut state =
-            State {
-                engine,
-                inbox,
-                destinations,
-                posts: HashMap::new(),
-                failures: HashMap::new(),
-                membership: None,
-            };
+        let mut state = State {
+            engine,
+            inbox,
+            destinations,
+            posts: HashMap::new(),
+            failures: HashMap::new(),
+            membership: None,
+        };
         state.start_writer(&me).await?;
         if state.engine.cluster().is_none() {
             for number in 0..SHARDS {

@@ -72,7 +72,11 @@ impl Engine {
         id: AgentId,
         command: AgentCommand,
     ) -> Result<AgentReply, AskError<AgentRefusal>> {
-        self.ask::<AgentSession>(id.into(), command).await
+        let answer = self.ask::<AgentSession>(id.into(), command).await;
+        if let Ok(AgentReply::Done(snapshot)) = &answer {
+            self.hear_standing(Vec::new(), vec![(id, (**snapshot).clone())]);
+        }
+        answer
     }
 
     async fn ask<H: Host>(&self, id: EntityRef, command: H::Command) -> Answer<H> {
@@ -83,7 +87,9 @@ impl Engine {
         loop {
             let tried = match self.route(shard_of(id)) {
                 Route::Here => self.ask_here::<H>(id, command.clone(), cause, until).await,
-                Route::There(node) => self.ask_there::<H>(&node, H::request(id, cause, &command), until).await,
+                Route::There(node) => {
+                    self.ask_there::<H>(&node, H::request(id, cause, &command), until).await
+                }
                 Route::Nowhere => Err(Miss::Moved),
             };
             match tried {
@@ -143,9 +149,14 @@ impl Engine {
     }
 
     /// Asks another node; `None` when it did not answer, or the thing is elsewhere.
-    pub(super) async fn ask_node(&self, node: &NodeRef, request: &Request, until: Instant) -> Option<Response> {
+    pub(super) async fn ask_node(
+        &self,
+        node: &NodeRef,
+        request: &Request,
+        until: Instant,
+    ) -> Option<Response> {
         let cluster = self.cluster()?;
-        let body = serde_json::value::to_raw_value(request).ok()?;
+        let body = seeded::dressed(serde_json::value::to_raw_value(request).ok()?);
         let left = until.saturating_duration_since(Instant::now());
         match cluster.transport()?.ask(node, body, left).await {
             Ok(answer) => match serde_json::from_str(answer.get()) {
@@ -232,7 +243,11 @@ impl Engine {
         let Some(cluster) = self.cluster() else { return Route::Here };
         match cluster.owners.owner(shard) {
             Some(owner) if owner == cluster.me => {
-                if is_started() { Route::Here } else { Route::Nowhere }
+                if is_started() {
+                    Route::Here
+                } else {
+                    Route::Nowhere
+                }
             }
             Some(owner) => Route::There(owner),
             None => Route::Nowhere,
@@ -286,7 +301,9 @@ impl Engine {
                     let request = Request::Attach { agent_id, socket_id, last_sequence, settings };
                     match self.ask_node(&node, &request, until).await {
                         Some(Response::Attach(told)) => Some(told.into_answer()),
-                        Some(Response::Call(_) | Response::Agent(_) | Response::Taken | Response::Elsewhere)
+                        Some(
+                            Response::Call(_) | Response::Agent(_) | Response::Taken | Response::Elsewhere,
+                        )
                         | None => None,
                     }
                 }

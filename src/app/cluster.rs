@@ -19,8 +19,8 @@ use crate::config::Settings;
 use crate::domain::node::{NodeRef, Role};
 use crate::domain::time::Clock;
 use crate::seeded::{self, Bug};
-use crate::store::members::{ClusterSecret, NewNode};
 use crate::store::Stores;
+use crate::store::members::{ClusterSecret, NewNode};
 
 /// How much sooner than the others a node takes its lease for over.
 const MARGIN: Duration = Duration::from_millis(150);

@@ -203,6 +203,7 @@ impl Demo {
             tokio::select! {
                 () = &mut end => return,
                 () = &mut stopped => return,
+                _ = self.node.ended() => return,
                 _ = ticks.tick() => {
                     if is_terminal {
                         let table = self.table();
@@ -237,7 +238,9 @@ impl Demo {
             let snapshot = self.node.engine.agent_snapshot(agent.agent_id);
             let doing = snapshot.map_or_else(
                 || "offline".to_owned(),
-                |known| format!("{} ({})", status_word(known.routing_status), known.activity.name),
+                |known| {
+                    format!("{} ({})", known.routing_status.as_str().replace('_', " "), known.activity.name)
+                },
             );
             let _ = writeln!(out, "  {:<16} {doing}", agent.name);
         }
@@ -259,11 +262,6 @@ impl Demo {
             stats.webhooks_failed,
         )
     }
-}
-
-fn status_word(status: crate::domain::agent::RoutingStatus) -> String {
-    let word = serde_json::to_value(status).unwrap_or_default();
-    word.as_str().unwrap_or_default().replace('_', " ")
 }
 
 /// Lets calls come in at random moments, so many per minute.

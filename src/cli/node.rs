@@ -28,7 +28,8 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Failure> {
     let stores = store::open(&settings.store_url()).await?;
-    let alone = || Failure::failed("store.url names a store that no cluster can share; see [cluster] in config.toml");
+    let alone =
+        || Failure::failed("store.url names a store that no cluster can share; see [cluster] in config.toml");
     let members = stores.members.as_deref().ok_or_else(alone)?;
     match command {
         Command::Ls => {
@@ -54,13 +55,19 @@ fn line(row: &NodeRow, view: &ClusterView) -> String {
         "-".to_owned()
     };
     let (name, status) = (&row.at.node, row.status.as_str());
-    format!("{name:<19} {status:<9} {shards:>6}  {lease:<8} {}  {}  {}", roles.join(","), row.address, row.version)
+    format!(
+        "{name:<19} {status:<9} {shards:>6}  {lease:<8} {}  {}  {}",
+        roles.join(","),
+        row.address,
+        row.version
+    )
 }
 
 async fn drain(members: &dyn Members, node: &str, wait: Duration) -> Result<(), Failure> {
     let view = members.view().await?;
     let gone = || Failure::failed(format!("no node {node} lives; `eml node ls` lists those that do"));
-    let row = view.nodes.iter().find(|row| *row.at.node == *node && row.status.may_write()).ok_or_else(gone)?;
+    let row =
+        view.nodes.iter().find(|row| *row.at.node == *node && row.status.may_write()).ok_or_else(gone)?;
     if !members.set_draining(&row.at).await? {
         return Err(gone());
     }

@@ -35,7 +35,11 @@ impl Owners {
     #[must_use]
     pub fn shards_of(&self, node: &NodeRef) -> Vec<u16> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        (0..).zip(table.iter()).filter(|(_, owner)| owner.as_ref() == Some(node)).map(|(shard, _)| shard).collect()
+        (0..)
+            .zip(table.iter())
+            .filter(|(_, owner)| owner.as_ref() == Some(node))
+            .map(|(shard, _)| shard)
+            .collect()
     }
 
     /// Sets owners; answers the shards whose owner is another now.

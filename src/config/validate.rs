@@ -115,8 +115,8 @@ impl Faults {
 
     fn roles(&mut self, settings: &Settings) {
         let roles = &settings.node.roles;
-        let fine = roles == &["all"]
-            || (!roles.is_empty() && roles.iter().all(|word| word.parse::<Role>().is_ok()));
+        let fine =
+            roles == &["all"] || (!roles.is_empty() && roles.iter().all(|word| word.parse::<Role>().is_ok()));
         let words = Role::ALL.map(Role::as_str).join(", ");
         self.check(!fine, "node.roles", &format!("must be [\"all\"] or some of {words}"));
         let is_alone = !settings.cluster.enabled && roles != &["all"];
@@ -137,7 +137,11 @@ impl Faults {
         let is_shared = settings.cache.url.starts_with("redis");
         self.check(!is_shared, "cache.url", "must be redis://… in a cluster");
         self.listen("cluster.listen", &cluster.listen, false);
-        self.check(cluster.heartbeat_ms < Millis(50), "cluster.heartbeat_ms", "must be at least 50 milliseconds");
+        self.check(
+            cluster.heartbeat_ms < Millis(50),
+            "cluster.heartbeat_ms",
+            "must be at least 50 milliseconds",
+        );
         let is_short = cluster.lease_ms.0 < cluster.heartbeat_ms.0.saturating_mul(3);
         self.check(is_short, "cluster.lease_ms", "must be at least three times cluster.heartbeat_ms");
         let is_short = cluster.silent_after_ms < Millis(500);

@@ -77,10 +77,9 @@ pub(super) async fn nodes(State(state): State<EdgeState>) -> Result<axum::Json<V
 #[utoipa::path(get, path = "/cluster/shards", tag = "operations", responses((status = 200, body = Vec<ShardView>), (status = 404, description = "this node stands alone")))]
 pub(super) async fn shards(State(state): State<EdgeState>) -> Result<axum::Json<Vec<ShardView>>, ApiError> {
     let view = members(&state)?.view().await?;
-    let shards = (0..).zip(&view.owners).map(|(shard, owner)| ShardView {
-        shard,
-        node: owner.as_ref().map(|owner| owner.node.to_string()),
-    });
+    let shards = (0..)
+        .zip(&view.owners)
+        .map(|(shard, owner)| ShardView { shard, node: owner.as_ref().map(|owner| owner.node.to_string()) });
     Ok(axum::Json(shards.collect()))
 }
 

@@ -14,8 +14,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::domain::agent::RoutingStatus;
 use super::observations::{HttpObservation, ProviderResult, WebhookResult};
+use crate::domain::agent::RoutingStatus;
 use crate::domain::call::Outcome;
 use crate::domain::id::QueueId;
 use crate::domain::record::CallSummary;

@@ -67,7 +67,12 @@ fn settings(name: &str) -> EngineSettings {
     }
 }
 
-async fn keep<T: serde::Serialize>(stores: &Stores, kind: RecordKind, (id, key): (uuid::Uuid, &str), body: &T) {
+async fn keep<T: serde::Serialize>(
+    stores: &Stores,
+    kind: RecordKind,
+    (id, key): (uuid::Uuid, &str),
+    body: &T,
+) {
     let (now, body) = (Clock.now(), serde_json::to_value(body).unwrap());
     let record = StoredRecord { id, key: key.to_owned(), body, version: 1, created_at: now, updated_at: now };
     stores.records.insert(kind, record).await.unwrap();
@@ -187,7 +192,11 @@ impl Country {
             to: Address::dialable("+12025550100").unwrap(),
             routing: engine.directory().routing_to(self.queue_id),
             fallback: None,
-            raw: RawEvent { key: 1, name: "voice".into(), fields: RawValue::from_string("{}".to_owned()).unwrap() },
+            raw: RawEvent {
+                key: 1,
+                name: "voice".into(),
+                fields: RawValue::from_string("{}".to_owned()).unwrap(),
+            },
         };
         engine.call(id, CallCommand::Arrive(Box::new(arrival))).await.unwrap();
         id
@@ -212,7 +221,11 @@ impl Country {
         }
     }
 
-    async fn open_socket(&self, at: usize, agent: AgentId) -> (SocketId, mpsc::Receiver<Arc<AgentEvent>>, u64) {
+    async fn open_socket(
+        &self,
+        at: usize,
+        agent: AgentId,
+    ) -> (SocketId, mpsc::Receiver<Arc<AgentEvent>>, u64) {
         let (sender, events) = mpsc::channel(64);
         let socket = SocketId::fresh();
         let attached = self.engine(at).attach(agent, socket, sender, None).await.unwrap();

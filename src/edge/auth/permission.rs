@@ -45,7 +45,9 @@ pub enum Access {
 pub const fn may(role: Role, permission: Permission) -> bool {
     match (role, permission) {
         (Role::Admin, _) => true,
-        (Role::Supervisor, Permission::SetupWrite | Permission::UsersWrite | Permission::ClusterWrite) => false,
+        (Role::Supervisor, Permission::SetupWrite | Permission::UsersWrite | Permission::ClusterWrite) => {
+            false
+        }
         (Role::Supervisor, _) => true,
         (
             Role::Agent,
@@ -86,7 +88,8 @@ pub const fn may(role: Role, permission: Permission) -> bool {
 
 use Access::{Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead, SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead,
+    SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it.
