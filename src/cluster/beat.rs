@@ -18,7 +18,7 @@ use crate::domain::time::Millis;
 use crate::store::StoreError;
 use crate::store::members::Heart;
 
-/// Reports that wait for the membership; two for each second and more than it may ever be late.
+/// Reports that may wait for the membership: 16 s of beats, far more than it may ever be late.
 const REPORTS: usize = 64;
 
 /// Where the lease is renewed.
@@ -81,12 +81,28 @@ impl BeatReport {
     /// The same for the membership, whose time counts from `origin`.
     #[must_use]
     pub fn since(&self, origin: Instant) -> Beat {
-        let outcome = match self.result {
+        Beat {
+            sent_at: self.sent_at.saturating_duration_since(origin),
+            took: self.took,
+            outcome: self.outcome(),
+        }
+    }
+}
+
+impl BeatReport {
+    fn outcome(&self) -> BeatOutcome {
+        match &self.result {
             Ok(true) => BeatOutcome::Renewed,
             Ok(false) | Err(StoreError::Fenced(_)) => BeatOutcome::Refused,
-            Err(_) => BeatOutcome::Failed,
-        };
-        Beat { sent_at: self.sent_at.saturating_duration_since(origin), took: self.took, outcome }
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::InDoubt(_)
+                | StoreError::Corrupt { .. }
+                | StoreError::Exists(_)
+                | StoreError::Changed
+                | StoreError::Refused(_),
+            ) => BeatOutcome::Failed,
+        }
     }
 }
 
@@ -228,30 +244,26 @@ impl Pulse {
     fn note(&self, report: BeatReport) -> bool {
         let micros = u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX);
         self.counters.longest.fetch_max(micros, Ordering::Relaxed);
-        let goes_on = match &report.result {
-            Ok(true) => {
-                self.end.0.renewed(report.sent_at);
-                true
-            }
-            Ok(false) | Err(StoreError::Fenced(_)) => {
+        let outcome = report.outcome();
+        match outcome {
+            BeatOutcome::Renewed => self.end.0.renewed(report.sent_at),
+            BeatOutcome::Refused => {
                 tracing::error!("this run of the node may not write any more");
                 self.end.0.end(EndReason::Fenced);
-                false
             }
-            Err(error) => {
-                let duration_ms = micros / 1000;
-                tracing::warn!(%error, duration_ms, "the lease could not be renewed");
-                true
+            BeatOutcome::Failed => {
+                let (duration_ms, error) = (micros / 1000, report.result.as_ref().err());
+                tracing::warn!(?error, duration_ms, "the lease could not be renewed");
             }
-        };
-        if !matches!(report.result, Ok(true)) {
+        }
+        if outcome != BeatOutcome::Renewed {
             self.counters.missed.fetch_add(1, Ordering::Relaxed);
         }
         // A membership that does not read is late anyway; a gap only makes it more careful.
         if self.reports.try_send(report).is_err() {
             self.counters.unread.fetch_add(1, Ordering::Relaxed);
         }
-        goes_on
+        outcome != BeatOutcome::Refused
     }
 }
 
@@ -262,7 +274,8 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
+    const ALMOST: Duration = Duration::from_secs(59);
     const SETTINGS: BeatSettings = BeatSettings {
         every: Duration::from_millis(5),
         limit: Duration::from_millis(500),
@@ -312,7 +325,7 @@ mod tests {
         let second = reports.recv().await.unwrap();
         assert!(matches!(second.result, Ok(true)));
         assert!(second.sent_at >= first.sent_at + SETTINGS.every);
-        assert!(lease.is_held_at(second.sent_at + LONG - Duration::from_micros(1)));
+        assert!(lease.is_held_at(second.sent_at + ALMOST));
         let told = second.since(registered_at);
         assert_eq!(told.outcome, BeatOutcome::Renewed);
         assert_eq!(told.sent_at, second.sent_at - registered_at);
@@ -327,7 +340,7 @@ mod tests {
         assert!(matches!(failed.result, Err(StoreError::Unavailable(_))));
         assert_eq!(failed.since(registered_at).outcome, BeatOutcome::Failed);
         let good = reports.recv().await.unwrap();
-        assert!(lease.is_held_at(good.sent_at + LONG - Duration::from_micros(1)));
+        assert!(lease.is_held_at(good.sent_at + ALMOST));
         assert_eq!(beat.counts().missed, 1);
         assert!(beat.counts().sent >= 2);
         beat.stop().await;
@@ -342,7 +355,7 @@ mod tests {
         assert!(stalled.took >= settings.limit);
         let good = reports.recv().await.unwrap();
         assert!(matches!(good.result, Ok(true)));
-        assert!(lease.is_held_at(good.sent_at + LONG - Duration::from_micros(1)));
+        assert!(lease.is_held_at(good.sent_at + ALMOST));
         assert!(beat.counts().longest_us >= 30_000);
         beat.stop().await;
     }

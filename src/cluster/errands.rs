@@ -82,7 +82,7 @@ impl Errands {
     }
 
     /// Notes that transfers to a node may still be carried out.
-    pub(super) fn to_limbo(&mut self, shards: &[u16], to: &NodeRef) {
+    pub(super) fn strand(&mut self, shards: &[u16], to: &NodeRef) {
         self.limbo.extend(shards.iter().map(|shard| (*shard, to.clone())));
     }
 

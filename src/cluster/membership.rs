@@ -13,17 +13,21 @@ use std::time::Duration;
 pub use super::action::{Action, Outcome};
 use super::errands::Errands;
 use super::lease::EndReason;
-use super::plan::{Plan, plan};
+use super::plan::plan;
 use super::standing::Standing;
 pub use super::standing::{Beat, BeatOutcome, MembershipSettings};
 use super::table::Table;
 use crate::domain::node::{ClusterView, NodeRef, NodeStatus};
 
+mod orders;
+#[cfg(test)]
+mod tests;
+
 /// Shards that may be on their way to other nodes at a time, so that few calls pause at once.
 pub const CHUNK: usize = 16;
 
-/// How long after the end of a lease it is looked at, so that the end has passed by the store's clock too,
-/// which counts whole milliseconds.
+/// How long after the end of a lease it is looked at: it has passed then by the store's clock too, which
+/// is read in whole milliseconds.
 const GRACE: Duration = Duration::from_millis(2);
 
 /// One node's part in the cluster.
@@ -203,7 +207,7 @@ impl Membership {
             }
         }
         // The end is unknown, or the store refused: perhaps as an earlier try of unknown end has moved it.
-        self.errands.to_limbo(&shards, to);
+        self.errands.strand(&shards, to);
         self.errands.doubt(shards, now + self.settings.retry);
     }
 
@@ -247,62 +251,4 @@ impl Membership {
         }
         actions
     }
-
-    fn declare(&mut self, plan: &Plan, now: Duration) -> Vec<Action> {
-        self.refused.retain(|_, until| now < *until);
-        let gone = self.refused.keys().map(|node| (node, false));
-        let late =
-            plan.expired.iter().filter(|node| !self.refused.contains_key(*node)).map(|node| (node, true));
-        let may_judge = self.standing.may_judge(now);
-        let actions: Vec<Action> = gone
-            .chain(late.filter(|_| may_judge))
-            .filter(|(node, _)| !self.errands.is_spared(node))
-            .map(|(node, only_expired)| Action::DeclareDead { node: node.clone(), only_expired })
-            .collect();
-        for action in &actions {
-            if let Action::DeclareDead { node, .. } = action {
-                self.errands.declaring.insert(node.clone());
-            }
-        }
-        actions
-    }
-
-    fn claim(&mut self, plan: &Plan) -> Option<Action> {
-        if !self.errands.claiming.is_empty() {
-            return None;
-        }
-        let shards: Vec<u16> =
-            plan.claim.iter().copied().filter(|shard| !self.errands.is_busy(*shard)).collect();
-        self.errands.claiming.extend(&shards);
-        (!shards.is_empty()).then_some(Action::Claim(shards))
-    }
-
-    fn hand(&mut self, plan: &Plan) -> Vec<Action> {
-        let room = CHUNK.saturating_sub(self.errands.on_their_way());
-        let busy: BTreeSet<NodeRef> = self.errands.handing.values().cloned().collect();
-        let mut parcels: BTreeMap<NodeRef, Vec<u16>> = BTreeMap::new();
-        let open = |(shard, to): &&(u16, NodeRef)| !self.errands.is_busy(*shard) && !busy.contains(to);
-        let (again, first): (Vec<_>, Vec<_>) =
-            plan.hand.iter().filter(open).partition(|(shard, _)| self.errands.limbo().contains_key(shard));
-        for (shard, to) in again.into_iter().chain(first.into_iter().take(room)) {
-            parcels.entry(to.clone()).or_default().push(*shard);
-        }
-        for (to, shards) in &parcels {
-            self.errands.handing.extend(shards.iter().map(|shard| (*shard, to.clone())));
-        }
-        parcels.into_iter().map(|(to, shards)| Action::Hand { to, shards }).collect()
-    }
-
-    fn release(&mut self, plan: &Plan) -> Option<Action> {
-        if !self.errands.releasing.is_empty() {
-            return None;
-        }
-        let shards: Vec<u16> =
-            plan.release.iter().copied().filter(|shard| !self.errands.is_busy(*shard)).collect();
-        self.errands.releasing.extend(&shards);
-        (!shards.is_empty()).then_some(Action::Release(shards))
-    }
 }
-
-#[cfg(test)]
-mod tests;

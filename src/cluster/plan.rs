@@ -43,7 +43,7 @@ pub fn plan(me: &NodeRef, view: &ClusterView, limbo: &BTreeMap<u16, NodeRef>) ->
         if owner.as_ref() == Some(me) {
             plan.may_leave = false;
             plan.settle(shard, me, view, limbo.get(&shard));
-        } else if !owner.as_ref().is_some_and(|owner| view.living(owner).is_some())
+        } else if owner.as_ref().is_none_or(|owner| view.living(owner).is_none())
             && owner_of(shard, &view.nodes) == Some(me)
         {
             plan.claim.push(shard);

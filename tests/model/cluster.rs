@@ -6,7 +6,6 @@
 //! any time, also after its sender has given it up, has died, or has been declared dead.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, RwLock};
 
 use eml::cluster::plan::{Plan, plan};
@@ -14,8 +13,7 @@ use eml::domain::placement::owner_of;
 use stateright::{Model, Property};
 
 use crate::state::{
-    Breach, Budget, Errand, Member, NODES, Orphan, Row, Run, SHARDS, Seen, Shards, State, Status, Write, has,
-    set,
+    Budget, Errand, Member, NODES, Orphan, Row, Run, SHARDS, Seen, Shards, State, Status, Write, has, set,
 };
 
 /// A rule that is broken on purpose, to see that the model notices.
@@ -42,7 +40,7 @@ pub(crate) enum Seeded {
 }
 
 /// What can happen next; numbers are nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Reads a view, starts and stops shards by it, and perhaps sends a request.
     Look(usize, Option<Errand>),
@@ -58,11 +56,15 @@ pub(crate) enum Step {
     Late(Orphan),
     Renew(usize),
     Expire(usize),
-    /// A node is refused a connection to another.
-    Refused {
+    /// A node declares another dead by its lease. It is checked when it arrives, so that a late one is the
+    /// same as one that was sent late.
+    Declare {
         by: usize,
         of: usize,
     },
+    /// The machine of a living process refuses a connection, so the node is declared dead. (A process that
+    /// is gone may be declared dead as well by its lease, with the same end.)
+    Lie(usize),
     Crash(usize),
     Start(usize),
     Pause(usize),
@@ -72,8 +74,8 @@ pub(crate) enum Step {
 /// A cluster with its faults.
 pub(crate) struct Cluster {
     pub(crate) budget: Budget,
-    /// Facts that an entity may have.
-    pub(crate) facts: u8,
+    /// Facts that the entity of each shard may have.
+    pub(crate) facts: [u8; SHARDS],
     pub(crate) seeded: Option<Seeded>,
     /// The one property to check, if not all.
     pub(crate) only: Option<&'static str>,
@@ -85,17 +87,17 @@ pub(crate) struct Cluster {
 type PlanKey = (Seen, usize, [Option<Run>; SHARDS]);
 
 impl Cluster {
-    pub(crate) fn new(budget: Budget) -> Self {
+    pub(crate) fn new(budget: Budget, facts: [u8; SHARDS]) -> Self {
         let (plans, settling) = (RwLock::default(), Mutex::default());
-        Self { budget, facts: 1, seeded: None, only: None, plans, settling }
+        Self { budget, facts, seeded: None, only: None, plans, settling }
     }
 
     /// With a broken rule, to look for the one property that it breaks.
     pub(crate) fn broken(budget: Budget, seeded: Seeded, property: &'static str) -> Self {
-        Self { seeded: Some(seeded), only: Some(property), ..Self::new(budget) }
+        Self { seeded: Some(seeded), only: Some(property), ..Self::new(budget, [1, 1]) }
     }
 
-    fn is(&self, seeded: Seeded) -> bool {
+    pub(crate) fn is(&self, seeded: Seeded) -> bool {
         self.seeded == Some(seeded)
     }
 
@@ -123,7 +125,7 @@ impl Cluster {
         let mut found = Vec::new();
         if !self.is(Seeded::NeverJudge) {
             let dead = plan.expired.iter().map(Run::from);
-            found.extend(dead.map(|of| Errand::Declare { of, only_expired: true }));
+            found.extend(dead.map(Errand::Declare));
         }
         let mut parcels: BTreeMap<Run, Shards> = BTreeMap::new();
         for (shard, to) in &plan.hand {
@@ -143,9 +145,10 @@ impl Cluster {
             let is_mine = state.owners[shard] == Some(me);
             let is_under_way = match member.errand {
                 Some(Errand::Hand { shards, .. } | Errand::Release(shards)) => has(shards, shard),
-                Some(Errand::Declare { .. } | Errand::Claim(_) | Errand::Leave) | None => false,
+                Some(Errand::Declare(_) | Errand::Claim(_) | Errand::Leave) | None => false,
             };
-            if !is_under_way && !(is_mine && member.limbo[shard].is_some_and(|to| state.is_alive(to))) {
+            let is_open = is_mine && member.limbo[shard].is_some_and(|to| state.is_alive(to));
+            if !is_under_way && !is_open {
                 member.limbo[shard] = None;
             }
             let is_stopped = is_under_way || member.limbo[shard].is_some() || has(member.released, shard);
@@ -170,7 +173,7 @@ impl Cluster {
                 member.released |= shards;
                 (shards, None)
             }
-            Some(Errand::Declare { .. } | Errand::Claim(_) | Errand::Leave) | None => (0, None),
+            Some(Errand::Declare(_) | Errand::Claim(_) | Errand::Leave) | None => (0, None),
         };
         for shard in (0..SHARDS).filter(|shard| has(stopped, *shard)) {
             member.limbo[shard] = to;
@@ -179,65 +182,6 @@ impl Cluster {
             }
         }
         state.members[node] = member;
-    }
-
-    /// The table.
-    fn carry_out(&self, state: &mut State, run: Run, errand: Errand) {
-        let is_living = state.is_living(run);
-        match errand {
-            Errand::Declare { of, only_expired } => {
-                let is_expired = state.rows[of.index()].is_expired || self.is(Seeded::DeclareUnchecked);
-                if state.is_living(of) && (is_expired || !only_expired) {
-                    state.rows[of.index()].status = Status::Dead;
-                }
-            }
-            Errand::Claim(shards) if is_living => {
-                let is_forced = self.is(Seeded::ClaimFromLiving);
-                let free =
-                    |owner: Option<Run>| !owner.is_some_and(|owner| state.is_living(owner)) || is_forced;
-                let got: Vec<usize> =
-                    (0..SHARDS).filter(|shard| has(shards, *shard) && free(state.owners[*shard])).collect();
-                got.into_iter().for_each(|shard| state.owners[shard] = Some(run));
-            }
-            Errand::Hand { to, shards } if is_living => {
-                let may = state.is_alive(to) || (self.is(Seeded::HandToDraining) && state.is_living(to));
-                give(state, run, shards, Some(to).filter(|_| may).or(Some(run)));
-            }
-            Errand::Release(shards) => give(state, run, shards, None),
-            Errand::Leave if is_living => state.rows[run.index()].status = Status::Left,
-            Errand::Claim(_) | Errand::Hand { .. } | Errand::Leave => {}
-        }
-    }
-
-    /// The journal; false when the writer is told that it is fenced.
-    fn append(&self, state: &mut State, run: Run, write: Write) -> bool {
-        let is_living = state.is_living(run);
-        if !is_living && !self.is(Seeded::SkipFence) {
-            return false;
-        }
-        let length = &mut state.lengths[usize::from(write.shard)];
-        let is_new = write.seq == *length;
-        if is_new {
-            *length += 1;
-        } else if self.is(Seeded::AllowRepeats) {
-            state.breach = Some(Breach::Overwritten);
-        }
-        if !is_living && (is_new || self.is(Seeded::AllowRepeats)) {
-            state.breach = Some(Breach::FencedWrite);
-        }
-        true
-    }
-
-    /// Whether a late request can never change anything any more, so that it need not be remembered.
-    /// The dead stay dead and streams only grow.
-    fn is_spent(&self, state: &State, orphan: &Orphan) -> bool {
-        match *orphan {
-            Orphan::Errand(_, Errand::Declare { of, .. }) => !state.is_living(of),
-            Orphan::Errand(run, _) => !state.is_living(run),
-            Orphan::Write(run, write) => {
-                !state.is_living(run) || write.seq < state.lengths[usize::from(write.shard)]
-            }
-        }
     }
 
     fn apply(&self, state: &mut State, step: Step) {
@@ -288,7 +232,8 @@ impl Cluster {
             }
             Step::Renew(_)
             | Step::Expire(_)
-            | Step::Refused { .. }
+            | Step::Declare { .. }
+            | Step::Lie(_)
             | Step::Crash(_)
             | Step::Start(_)
             | Step::Pause(_)
@@ -305,9 +250,10 @@ impl Cluster {
             }
             Step::Renew(node) => stop(state, node),
             Step::Expire(node) => state.rows[node].is_expired = true,
-            Step::Refused { by, of } => {
-                state.left.lies -= u8::from(state.members[of].is_up);
-                state.members[by].errand = Some(Errand::Declare { of: state.run(of), only_expired: false });
+            Step::Declare { of, .. } => self.declare(state, state.run(of)),
+            Step::Lie(of) => {
+                state.left.lies -= 1;
+                state.rows[of].status = Status::Dead;
             }
             Step::Crash(node) => {
                 state.left.crashes -= 1;
@@ -337,12 +283,15 @@ impl Cluster {
     }
 
     /// The state after a step, in its one form.
-    fn after(&self, state: &State, step: Step) -> State {
+    pub(crate) fn after(&self, state: &State, step: Step) -> State {
         let mut next = state.clone();
         self.apply(&mut next, step);
         if self.seeded.is_none() {
             let orphans = std::mem::take(&mut next.orphans);
-            next.orphans = orphans.into_iter().filter(|orphan| !self.is_spent(&next, orphan)).collect();
+            next.orphans = orphans.into_iter().filter(|orphan| !Self::is_spent(&next, *orphan)).collect();
+        }
+        for row in &mut next.rows {
+            row.is_expired &= row.status.word().may_write();
         }
         next.orphans.sort_unstable();
         next.orphans.dedup();
@@ -350,34 +299,33 @@ impl Cluster {
     }
 
     /// What a node that holds its lease may do.
-    fn moves(&self, state: &State, node: usize, steps: &mut Vec<Step>) {
+    pub(crate) fn moves(&self, state: &State, node: usize, steps: &mut Vec<Step>) {
         let member = &state.members[node];
-        if self.noticed(state, node) != *member || !state.is_living(state.run(node)) {
+        let noticed = self.noticed(state, node);
+        if noticed != *member || !state.is_living(state.run(node)) {
             steps.push(Step::Look(node, None));
         }
         if member.write.is_none() {
-            let open = |shard: &usize| member.runs[*shard].is_some_and(|length| length < self.facts);
+            let open = |shard: &usize| member.runs[*shard].is_some_and(|length| length < self.facts[*shard]);
             steps.extend((0..SHARDS).filter(open).map(|shard| Step::Send(node, shard)));
         }
-        if member.errand.is_some() || !state.is_living(state.run(node)) {
+        if !state.is_living(state.run(node)) {
             return;
         }
-        let limbo = self.noticed(state, node).limbo;
         // An entity that waits for its fact is passivated only when it knows how that ended.
         let writing = member.write.map_or(0, |write| 1 << write.shard);
-        let may = |errand: &Errand| match *errand {
-            Errand::Hand { shards, .. } | Errand::Release(shards) => shards & writing == 0,
-            Errand::Leave => limbo == [None; SHARDS] && writing == 0,
-            Errand::Declare { .. } | Errand::Claim(_) => true,
-        };
-        let errands = self.errands(state, node, limbo).into_iter().filter(may);
-        steps.extend(errands.map(|errand| Step::Look(node, Some(errand))));
-        let is_refused = |of: &usize| {
-            *of != node
-                && state.is_living(state.run(*of))
-                && (!state.members[*of].is_up || state.left.lies > 0)
-        };
-        steps.extend((0..NODES).filter(is_refused).map(|of| Step::Refused { by: node, of }));
+        for errand in self.errands(state, node, noticed.limbo) {
+            let may = match errand {
+                Errand::Declare(of) if !self.is(Seeded::DeclareUnchecked) => {
+                    steps.push(Step::Declare { by: node, of: of.index() });
+                    false
+                }
+                Errand::Hand { shards, .. } | Errand::Release(shards) => shards & writing == 0,
+                Errand::Leave => noticed.limbo == [None; SHARDS] && writing == 0,
+                Errand::Declare(_) | Errand::Claim(_) => true,
+            };
+            steps.extend(Some(Step::Look(node, Some(errand))).filter(|_| may && member.errand.is_none()));
+        }
     }
 
     /// What may happen to a node from outside.
@@ -397,83 +345,9 @@ impl Cluster {
             (!member.is_up, Step::Start(node)),
             (is_held && state.left.pauses > 0, Step::Pause(node)),
             (is_held && row.status == Status::Alive && state.left.drains > 0, Step::Drain(node)),
+            (member.is_up && is_living && state.left.lies > 0, Step::Lie(node)),
         ];
         steps.extend(possible.into_iter().filter(|(may, _)| *may).map(|(_, step)| step));
-    }
-
-    /// The next step when there are no more faults and nobody starts anything.
-    fn calm(&self, state: &State) -> Option<State> {
-        let mut steps = Vec::new();
-        for node in 0..NODES {
-            self.events(state, node, &mut steps);
-        }
-        for node in (0..NODES).filter(|node| state.members[*node].is_up && state.members[*node].is_held) {
-            self.moves(state, node, &mut steps);
-        }
-        let rank = |step: &Step| match step {
-            Step::Errand(_) | Step::Fact(_) => Some(0),
-            Step::Renew(_) => Some(1),
-            Step::Look(..) => Some(2),
-            Step::Expire(_) => Some(3),
-            Step::Send(..)
-            | Step::GiveUpErrand(_)
-            | Step::GiveUpFact(_)
-            | Step::Late(_)
-            | Step::Refused { .. }
-            | Step::Crash(_)
-            | Step::Start(_)
-            | Step::Pause(_)
-            | Step::Drain(_) => None,
-        };
-        let first = steps.into_iter().filter(|step| rank(step).is_some()).min_by_key(rank)?;
-        Some(self.after(state, first))
-    }
-
-    /// Whether a state in calm comes to rest with every shard running where it belongs. Each state on the
-    /// way is one of the model's own, so that each is looked at once.
-    pub(crate) fn settles(&self, state: &State) -> bool {
-        const LONGEST: usize = 100;
-        let (mut path, mut current) = (Vec::new(), state.clone());
-        loop {
-            let mut hasher = DefaultHasher::new();
-            current.hash(&mut hasher);
-            let hash = hasher.finish();
-            if self.settling.lock().unwrap().contains(&hash) {
-                break;
-            }
-            path.push(hash);
-            match self.calm(&current) {
-                Some(next) if path.len() < LONGEST => current = next,
-                Some(_) => return false,
-                None if is_at_rest(&current) => break,
-                None => return false,
-            }
-        }
-        self.settling.lock().unwrap().extend(path);
-        true
-    }
-}
-
-/// Whether every shard runs where it belongs, unless no node is up.
-fn is_at_rest(state: &State) -> bool {
-    let view = Seen { rows: state.rows, owners: state.owners }.view();
-    let is_placed = |shard: usize| {
-        let wanted = owner_of(shard.try_into().unwrap(), &view.nodes).map(Run::from);
-        wanted.is_some()
-            && state.owners[shard] == wanted
-            && wanted.is_some_and(|run| {
-                state.members[run.index()].is_up && state.members[run.index()].runs[shard].is_some()
-            })
-    };
-    (0..SHARDS).all(is_placed) || state.members.iter().all(|member| !member.is_up)
-}
-
-/// Gives own shards away.
-fn give(state: &mut State, from: Run, shards: Shards, to: Option<Run>) {
-    for shard in (0..SHARDS).filter(|shard| has(shards, *shard)) {
-        if state.owners[shard] == Some(from) {
-            state.owners[shard] = to;
-        }
     }
 }
 
@@ -507,7 +381,7 @@ impl Model for Cluster {
                 self.moves(state, node, steps);
             }
         }
-        steps.extend(state.orphans.iter().cloned().map(Step::Late));
+        steps.extend(state.orphans.iter().copied().map(Step::Late));
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {

@@ -9,9 +9,11 @@
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod calm;
 mod cluster;
 mod properties;
 mod state;
+mod store;
 
 use std::time::Instant;
 
@@ -24,10 +26,11 @@ use state::Budget;
 const NO_FAULTS: Budget = Budget { crashes: 0, pauses: 0, losses: 0, drains: 0, lies: 0 };
 
 /// Checks every state, and that none was left out.
-fn check(budget: Budget, at_least: usize) {
+fn check(budget: Budget, facts: [u8; 2], at_least: usize) {
     let started = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = Cluster::new(budget).checker().threads(threads).spawn_bfs().join();
+    let cluster = Cluster::new(budget, facts);
+    let checker = cluster.checker().threads(threads).spawn_bfs().join();
     println!(
         "{budget:?}: {} states, {} steps, depth {}, {:.1} s",
         checker.unique_state_count(),
@@ -63,17 +66,18 @@ fn placement_of_the_model_is_as_its_comments_say() {
 
 #[test]
 fn crashes_freezes_and_late_requests_break_no_promise() {
-    check(Budget { crashes: 2, pauses: 1, losses: 1, ..NO_FAULTS }, 1);
+    // The entity of the other shard would only repeat what that of this one does.
+    check(Budget { crashes: 2, pauses: 1, losses: 1, ..NO_FAULTS }, [1, 0], 500_000);
 }
 
 #[test]
 fn a_drain_breaks_no_promise() {
-    check(Budget { crashes: 1, losses: 1, drains: 1, ..NO_FAULTS }, 1);
+    check(Budget { crashes: 1, losses: 1, drains: 1, ..NO_FAULTS }, [1, 1], 100_000);
 }
 
 #[test]
 fn a_refusal_by_a_living_machine_breaks_no_promise() {
-    check(Budget { crashes: 1, pauses: 1, losses: 1, lies: 1, ..NO_FAULTS }, 1);
+    check(Budget { crashes: 1, losses: 1, lies: 1, ..NO_FAULTS }, [2, 0], 50_000);
 }
 
 #[test]

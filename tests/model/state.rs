@@ -66,9 +66,13 @@ impl Status {
 /// What a node asks of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Errand {
-    Declare { of: Run, only_expired: bool },
+    /// Dead by its lease.
+    Declare(Run),
     Claim(Shards),
-    Hand { to: Run, shards: Shards },
+    Hand {
+        to: Run,
+        shards: Shards,
+    },
     Release(Shards),
     Leave,
 }

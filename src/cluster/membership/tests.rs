@@ -117,9 +117,9 @@ fn shards_that_nobody_living_owns_are_claimed_where_they_belong() {
         let actions = steady(2000).view(view, at(2000), at(2000));
         let claimed: Vec<u16> = actions
             .iter()
-            .flat_map(|action| match action {
-                Action::Claim(shards) => shards.clone(),
-                other => panic!("{why}: {other:?}"),
+            .flat_map(|action| {
+                let Action::Claim(shards) = action else { panic!("{why}: {action:?}") };
+                shards.clone()
             })
             .filter(|shard| !theirs.contains(shard))
             .collect();
@@ -179,9 +179,9 @@ fn no_more_than_a_chunk_is_under_way_to_all_nodes_together() {
     let mut view = settled(&["a", "b", "c", "d"], 2000);
     view.owners = before.owners;
     let parcels = machine.view(view, at(2001), at(2001));
-    let sizes = parcels.iter().map(|action| match action {
-        Action::Hand { shards, .. } => shards.len(),
-        other => panic!("{other:?}"),
+    let sizes = parcels.iter().map(|action| {
+        let Action::Hand { shards, .. } = action else { panic!("{action:?}") };
+        shards.len()
     });
     assert_eq!((parcels.len(), sizes.sum::<usize>()), (3, CHUNK));
 }
