@@ -86,12 +86,11 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         Some(joining) => Authority::of_seed(&joining.token_seed(), issuer)?,
         None => Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), issuer)?,
     });
-    let beat = match joining {
-        Some(joining) => Some(joining.join(&engine, settings).await?),
-        None => {
-            actors::take_up(&engine).await?;
-            None
-        }
+    let beat = if let Some(joining) = joining {
+        Some(joining.join(&engine, settings).await?)
+    } else {
+        actors::take_up(&engine).await?;
+        None
     };
     let (drain, draining) = watch::channel(Departure::No);
     let state = edge_state(settings, &engine, webhooks, &authority, draining);

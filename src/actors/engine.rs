@@ -167,7 +167,7 @@ impl Engine {
 
     /// Whether things of a shard are this node's.
     pub(super) fn owns(&self, shard: u16) -> bool {
-        self.cluster().is_none_or(|cluster| cluster.owners.owner(shard).as_ref() == Some(&cluster.me))
+        self.cluster().is_none_or(|cluster| cluster.owners.owner(shard).as_deref() == Some(&cluster.me))
     }
 
     /// The root, once it is started.
@@ -438,7 +438,8 @@ impl Engine {
         self.0.metrics.journal_pending(self.0.writer.pending());
         if let Some(cluster) = self.cluster() {
             let shards = cluster.owners.shards_of(&cluster.me).len();
-            self.0.metrics.cluster(cluster.peers().len() + 1, shards, self.0.post.len());
+            let (nodes, letters) = (cluster.peers().len() + 1, self.0.post.len());
+            self.0.metrics.cluster(nodes as u64, shards as u64, letters as u64);
         }
     }
 

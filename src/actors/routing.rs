@@ -3,7 +3,7 @@
 //! A question carries an id and is asked again under the same one, after a new look at who owns the
 //! shard, until it is answered or its time is up: nothing is refused because a shard moves.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -41,7 +41,7 @@ pub(super) enum Route {
     /// On this node, and started.
     Here,
     /// On another one.
-    There(NodeRef),
+    There(Arc<NodeRef>),
     /// On its way.
     Nowhere,
 }
@@ -242,7 +242,7 @@ impl Engine {
         };
         let Some(cluster) = self.cluster() else { return Route::Here };
         match cluster.owners.owner(shard) {
-            Some(owner) if owner == cluster.me => {
+            Some(owner) if *owner == cluster.me => {
                 if is_started() {
                     Route::Here
                 } else {
@@ -284,7 +284,7 @@ impl Engine {
         &self,
         agent_id: AgentId,
         socket_id: SocketId,
-        outbox: mpsc::Sender<std::sync::Arc<AgentEvent>>,
+        outbox: mpsc::Sender<Arc<AgentEvent>>,
         last_sequence: Option<u64>,
     ) -> Result<Attached, AskError<AgentRefusal>> {
         let settings = self.agent_settings(agent_id).ok_or(AskError::Refused(AgentRefusal::NotReady))?;
@@ -296,7 +296,7 @@ impl Engine {
                     self.attach_here(agent_id, (socket_id, sink), last_sequence, settings.clone()).await
                 }
                 Route::There(node) => {
-                    self.keep_socket(socket_id, agent_id, node.clone(), outbox.clone());
+                    self.keep_socket(socket_id, agent_id, (*node).clone(), outbox.clone());
                     let settings = settings.clone();
                     let request = Request::Attach { agent_id, socket_id, last_sequence, settings };
                     match self.ask_node(&node, &request, until).await {

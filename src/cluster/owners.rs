@@ -10,7 +10,7 @@ use crate::domain::placement::SHARDS;
 /// The owners of all shards. Cheap to clone; all clones are one table.
 #[derive(Clone)]
 pub struct Owners {
-    table: Arc<RwLock<Vec<Option<NodeRef>>>>,
+    table: Arc<RwLock<Vec<Option<Arc<NodeRef>>>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -26,7 +26,7 @@ impl Default for Owners {
 impl Owners {
     /// The owner of a shard; `None` while nobody is known to have it.
     #[must_use]
-    pub fn owner(&self, shard: u16) -> Option<NodeRef> {
+    pub fn owner(&self, shard: u16) -> Option<Arc<NodeRef>> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.get(usize::from(shard)).cloned().flatten()
     }
@@ -49,9 +49,9 @@ impl Owners {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
             for (shard, owner) in owners {
                 if let Some(place) = table.get_mut(usize::from(shard))
-                    && *place != owner
+                    && place.as_deref() != owner.as_ref()
                 {
-                    *place = owner;
+                    *place = owner.map(Arc::new);
                     changed.push(shard);
                 }
             }
@@ -85,6 +85,6 @@ mod tests {
         assert_eq!(owners.shards_of(&node), [3, 9]);
         assert_eq!(owners.set([(3, Some(node.clone()))]), Vec::<u16>::new());
         assert_eq!(owners.set([(3, None)]), [3]);
-        assert_eq!((owners.owner(3), owners.owner(9)), (None, Some(node)));
+        assert_eq!((owners.owner(3), owners.owner(9).as_deref()), (None, Some(&node)));
     }
 }

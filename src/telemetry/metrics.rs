@@ -190,10 +190,10 @@ impl Metrics {
 
     /// How the cluster looks from this node: living nodes, shards that run here, letters to shards
     /// elsewhere that wait.
-    pub fn cluster(&self, nodes: usize, shards: usize, letters: usize) {
-        self.0.nodes.set(nodes as i64);
-        self.0.shards.set(shards as i64);
-        self.0.letters.set(letters as i64);
+    pub fn cluster(&self, nodes: u64, shards: u64, letters: u64) {
+        self.0.nodes.set(nodes.cast_signed());
+        self.0.shards.set(shards.cast_signed());
+        self.0.letters.set(letters.cast_signed());
     }
 
     /// A session of this node went to another one, in this state.
