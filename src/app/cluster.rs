@@ -17,7 +17,7 @@ use crate::cluster::link::{self, Identity, LinkSettings, Links, PemFiles};
 use crate::cluster::membership::MembershipSettings;
 use crate::config::Settings;
 use crate::domain::node::{NodeRef, Role};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Millis, Timestamp};
 use crate::seeded::{self, Bug};
 use crate::store::Stores;
 use crate::store::members::{ClusterSecret, NewNode};
@@ -88,7 +88,8 @@ impl Joining {
     /// what is returned lives.
     pub(super) async fn join(self, engine: &Engine, settings: &Settings) -> anyhow::Result<BeatThread> {
         let Self { me, secret, origin, beat, beats } = self;
-        let identity = identity(settings, me, &secret)?;
+        let members = engine.stores().members.clone().context("the store has no node table")?;
+        let identity = identity(settings, me, &secret, store_clock(members.view().await?.now))?;
         let links = LinkSettings {
             listen: settings.cluster.listen.clone(),
             silent_after: settings.cluster.silent_after_ms.duration(),
@@ -139,8 +140,20 @@ fn secret_of(settings: &Settings) -> anyhow::Result<ClusterSecret> {
     Ok(ClusterSecret { secret, ca_cert_pem: made.certificate_pem, ca_key_pem: made.key_pem })
 }
 
+/// The clock of the store, which all nodes share: tokens between nodes last a minute, so a wall clock that
+/// is wrong or jumps would cut a node off.
+fn store_clock(read: Timestamp) -> link::Now {
+    let at = Instant::now();
+    Arc::new(move || read + Millis(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)))
+}
+
 /// Who this node is for the others: by files, or by a certificate that it issues to itself.
-fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::Result<Identity> {
+fn identity(
+    settings: &Settings,
+    me: NodeRef,
+    kept: &ClusterSecret,
+    now: link::Now,
+) -> anyhow::Result<Identity> {
     let cluster = &settings.cluster;
     let secret = if cluster.cookie.is_empty() { &kept.secret } else { &cluster.cookie };
     if cluster.tls_ca_file.as_os_str().is_empty() {
@@ -149,7 +162,7 @@ fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::R
             key_pem: kept.ca_key_pem.clone(),
             secret: secret.clone(),
         };
-        return Ok(Identity::issued(me, &authority, Identity::wall_clock())?);
+        return Ok(Identity::issued(me, &authority, now)?);
     }
     let read = |key: &str, file: &Path| {
         fs::read_to_string(file).with_context(|| format!("cluster.{key}: {}", file.display()))
@@ -159,5 +172,5 @@ fn identity(settings: &Settings, me: NodeRef, kept: &ClusterSecret) -> anyhow::R
         certificate: read("tls_cert_file", &cluster.tls_cert_file)?,
         key: read("tls_key_file", &cluster.tls_key_file)?,
     };
-    Ok(Identity::given(me, &files, secret, Identity::wall_clock())?)
+    Ok(Identity::given(me, &files, secret, now)?)
 }

@@ -37,7 +37,7 @@ impl Owners {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         (0..)
             .zip(table.iter())
-            .filter(|(_, owner)| owner.as_ref() == Some(node))
+            .filter(|(_, owner)| owner.as_deref() == Some(node))
             .map(|(shard, _)| shard)
             .collect()
     }

@@ -130,8 +130,12 @@ impl Faults {
         }
         let name = &settings.node.name;
         let fine_name = (1..=63).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        self.check(!fine_name, "node.name", "must be lower-case letters, digits and hyphens in a cluster");
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+            && name.bytes().any(|byte| byte.is_ascii_lowercase());
+        let why = "must be lower-case letters, digits and hyphens within, and not digits only, in a cluster";
+        self.check(!fine_name, "node.name", why);
         let is_shared = settings.store.url.starts_with("postgres");
         self.check(!is_shared, "store.url", "must be postgres://… in a cluster");
         let is_shared = settings.cache.url.starts_with("redis");

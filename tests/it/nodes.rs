@@ -120,12 +120,16 @@ impl Country {
     }
 
     async fn add(&mut self, name: &str) {
+        self.add_with(name, &Role::ALL).await;
+    }
+
+    async fn add_with(&mut self, name: &str, roles: &[Role]) {
         let members = self.stores.members.clone().unwrap();
         let new = NewNode {
             node: name.to_owned(),
             address: format!("{name}:1"),
             public_url: String::new(),
-            roles: Role::ALL.to_vec(),
+            roles: roles.to_vec(),
             version: "test".to_owned(),
         };
         let origin = Instant::now();
@@ -358,4 +362,39 @@ async fn a_socket_outlives_the_node_of_its_session() {
     country.arrive(edge, "CAafter").await;
     let offer = next(&mut events, "offer.created").await;
     assert_eq!(offer.sequence, sequence + 1, "no event is missing and none comes twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_only_an_edge_owns_nothing_and_passes_everything_on() {
+    let mut country = Country::of(&["a", "b"], 1).await;
+    country.add_with("edge", &[Role::Edge]).await;
+    country.settle().await;
+    let view = country.stores.members.as_ref().unwrap().view().await.unwrap();
+    assert!(view.owners.iter().flatten().all(|owner| &*owner.node != "edge"));
+    let id = country.arrive(2, "CAedge").await;
+    let agent = country.agents[0];
+    let (_, mut events, _) = country.open_socket(2, agent).await;
+    country.make_ready(2, agent).await;
+    next(&mut events, "offer.created").await;
+    country.await_state(2, id, "offered").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_cut_off_from_the_others_by_a_slow_network_loses_nothing() {
+    let country = Country::of(&["a", "b", "c"], 0).await;
+    country.network.set_delay(Duration::from_millis(5), Duration::from_millis(40));
+    country.network.set_loss(0.05);
+    let mut calls = Vec::new();
+    for number in 0..12 {
+        calls.push(country.arrive(number % 3, &format!("CA{number}")).await);
+    }
+    country.network.cut("a", "b");
+    let through = country.arrive(2, "CAthrough").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    country.network.heal("a", "b");
+    for at in 0..3 {
+        for id in calls.iter().chain([&through]) {
+            assert_eq!(&*country.show(at, *id).await.state, "queued");
+        }
+    }
 }
