@@ -105,7 +105,7 @@ impl Run {
         cluster.settle(self.settle).await;
         let history = self.record(&cluster, faults).await;
         let mut violations = check(&history);
-        violations.sort_by(|one, other| one.rule.cmp(&other.rule));
+        violations.sort_by_key(|violation| violation.rule);
         let false_takeovers = false_takeovers(&history);
         let mut report = self.report(&history, calls, began.elapsed(), &cluster);
         let _ = writeln!(

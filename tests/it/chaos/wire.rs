@@ -83,7 +83,7 @@ impl Wires {
     }
 
     /// A wire to a server; answers where it begins.
-    pub async fn to_server(&mut self, near: IpAddr, server: SocketAddr) -> SocketAddr {
+    pub async fn lay_to(&mut self, near: IpAddr, server: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind((near, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         self.tasks.spawn(async move {
