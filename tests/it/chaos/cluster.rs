@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use eml::app::KEY_FILE;
 use eml::domain::directory::Role;
 use eml::domain::id::{AgentId, UserId};
@@ -32,6 +33,9 @@ use crate::support::servers::Servers;
 pub const NUMBER: &str = "+12025550100";
 /// How the outside reaches the cluster: what is signed.
 pub const PUBLIC: &str = "http://eml.example";
+/// What stands before the seed in a PKCS #8 document of an Ed25519 key (RFC 8410).
+const PKCS8_ED25519: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -104,8 +108,8 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("eml-chaos").tempdir().unwrap();
         let mut wires = Wires::between(&network).await;
         let here = network.harness();
-        let store = wires.to_server(here, host_of(servers.url("postgres"))).await;
-        let cache = wires.to_server(here, host_of(servers.url("redis"))).await;
+        let store = wires.lay_to(here, host_of(servers.url("postgres"))).await;
+        let cache = wires.lay_to(here, host_of(servers.url("redis"))).await;
         let database = Database::fresh(servers.url("postgres")).await;
         let passed = Arc::new(Passed::default());
         let count = network.nodes();
@@ -154,6 +158,9 @@ impl Cluster {
         self.start_node(1).await;
         if !self.plan.has_own_stores {
             self.has_owners = self.database.watch().await && self.plan.is_cluster;
+        }
+        if self.plan.is_cluster {
+            self.authority = authority_of(&self.database.secret().await, self.folder.path());
         }
         for place in 2..=self.nodes.len() {
             self.nodes[place - 1].start(&self.network);
@@ -407,6 +414,15 @@ async fn carrier((here, music_ms): (IpAddr, u64), apis: Vec<SocketAddr>, passed:
         status_callback: Some(path("status")),
     }];
     Carrier::start(settings).await.unwrap()
+}
+
+/// Signs tokens as the nodes of a cluster do: by a key that follows from the secret in their store.
+fn authority_of(secret: &str, folder: &std::path::Path) -> Authority {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let seed = hmac::sign(&key, b"eml token signing key");
+    let path = folder.join("token-key");
+    std::fs::write(&path, [&PKCS8_ED25519, seed.as_ref()].concat()).unwrap();
+    Authority::load_or_create(&path, "eml").unwrap()
 }
 
 /// Whether the program knows clusters at all.

@@ -19,6 +19,9 @@ use super::wire::Weather;
 /// promises is off by as much; the leases, which are not, would not care about an hour.
 const CLOCK_S: i64 = 15;
 
+/// Shortest time that a fault holds, in milliseconds: longer than a lease, or most would be nothing.
+const SHORTEST_MS: u64 = 1_500;
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -127,8 +130,8 @@ impl Iterator for Schedule {
         let one = self.random.random_range(1..=self.nodes);
         let step = self.random.random_range(1..self.nodes.max(2));
         let other = (one - 1 + step) % self.nodes + 1;
-        let longest = u64::try_from(self.longest.as_millis()).unwrap().max(1_001);
-        let length = Duration::from_millis(self.random.random_range(1_000..longest));
+        let longest = u64::try_from(self.longest.as_millis()).unwrap().max(SHORTEST_MS + 1);
+        let length = Duration::from_millis(self.random.random_range(SHORTEST_MS..longest));
         Some(Fault { kind, one, other, length })
     }
 }

@@ -115,6 +115,12 @@ impl Database {
         has_shards
     }
 
+    /// The secret that the nodes share.
+    pub async fn secret(&self) -> String {
+        let secret = sqlx::query_scalar("SELECT secret FROM cluster_secret");
+        secret.fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
     /// Calls that are not over.
     pub async fn open_calls(&self) -> Vec<Uuid> {
         let rows = sqlx::query("SELECT entity_id FROM heads WHERE is_open AND entity_kind = 1");

@@ -105,7 +105,7 @@ impl Run {
         cluster.settle(self.settle).await;
         let history = self.record(&cluster, faults).await;
         let mut violations = check(&history);
-        violations.sort_by(|one, other| one.rule.cmp(&other.rule));
+        violations.sort_by_key(|violation| violation.rule);
         let false_takeovers = false_takeovers(&history);
         let mut report = self.report(&history, calls, began.elapsed(), &cluster);
         let _ = writeln!(
@@ -230,9 +230,15 @@ impl Run {
     }
 }
 
-/// Every fact as a line, to look for what went wrong.
+/// Everything as lines that begin with their moment, to look for what went wrong: `sort` orders them.
 fn lines(history: &History) -> String {
     let mut out = String::new();
+    for handover in &history.handovers {
+        let _ = writeln!(out, "{} {handover:?}", handover.at);
+    }
+    for change in &history.nodes {
+        let _ = writeln!(out, "{} {change:?}", change.at);
+    }
     for write in &history.writes {
         let _ = writeln!(
             out,
@@ -246,6 +252,11 @@ fn lines(history: &History) -> String {
             write.body,
             write.owner
         );
+    }
+    for agent in &history.agents {
+        for (at, seen) in &agent.seen {
+            let _ = writeln!(out, "{at} client of Agent({}) {seen:?}", agent.agent);
+        }
     }
     for fault in &history.faults {
         let _ = writeln!(out, "FAULT {} {:?} {}..{}", fault.what, fault.nodes, fault.from, fault.until);

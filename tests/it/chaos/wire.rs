@@ -83,7 +83,7 @@ impl Wires {
     }
 
     /// A wire to a server; answers where it begins.
-    pub async fn to_server(&mut self, near: IpAddr, server: SocketAddr) -> SocketAddr {
+    pub async fn lay_to(&mut self, near: IpAddr, server: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind((near, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         self.tasks.spawn(async move {
@@ -132,7 +132,9 @@ async fn carry(mut listener: TcpListener, door: Door) {
                     while is_refused(door.target).await {
                         tokio::time::sleep(LOOK_AGAIN).await;
                     }
-                    listener = TcpListener::bind(door.near).await.unwrap();
+                    // Where it cannot be opened again the network is gone, at the end of a test.
+                    let Ok(opened) = TcpListener::bind(door.near).await else { return };
+                    listener = opened;
                 }
             }
         }
@@ -160,7 +162,10 @@ impl Door {
         let (from, to) = (place + 1, self.to);
         let socket = TcpSocket::new_v4().unwrap();
         // So that the receiver sees who it is, and its namespace can tell senders apart.
-        socket.bind(SocketAddr::new(self.faces[place], 0)).unwrap();
+        if socket.bind(SocketAddr::new(self.faces[place], 0)).is_err() {
+            // The network is gone, at the end of a test.
+            return;
+        }
         let (near_in, near_out) = match socket.connect(self.target).await {
             Ok(far) => {
                 let _ = (near.set_nodelay(true), far.set_nodelay(true));
