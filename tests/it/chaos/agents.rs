@@ -200,19 +200,34 @@ impl Client {
                     _ => self.plan((50, 500), "offer.accept", offer),
                 }
             }
-            "call.connected" if self.random.random_bool(0.1) => {
+            "call.connected" => {
                 let call = json!({ "call_id": data["call_id"] });
-                self.plan((100, 300), "call.hold", call.clone());
-                self.plan((500, 900), "call.resume", call);
+                if self.random.random_bool(0.1) {
+                    self.plan((100, 300), "call.hold", call.clone());
+                    self.plan((500, 900), "call.resume", call.clone());
+                }
+                if self.random.random_bool(0.3) {
+                    let note = json!({ "call_id": data["call_id"], "note": "called back" });
+                    self.plan((50, 300), "call.disposition", note);
+                }
             }
-            // One in five lets its after-call work run out.
-            "call.ended" if data["wrap_up_until"].is_string() && self.random.random_bool(0.8) => {
-                self.plan((100, 800), "wrap_up.complete", json!({ "call_id": data["call_id"] }));
-            }
+            "call.ended" if data["wrap_up_until"].is_string() => self.wrap_up(data),
             "agent.state_changed" if data["available"] == false => {
                 self.plan((100, 400), "agent.set_activity", json!({ "activity": "available" }));
             }
             _ => {}
+        }
+    }
+
+    /// One in five lets its after-call work run out. Some want more time first: of all commands this is
+    /// the one that does more when it is done twice.
+    fn wrap_up(&mut self, data: &Value) {
+        if self.random.random_bool(0.4) {
+            let more = json!({ "call_id": data["call_id"], "by_ms": 300 });
+            self.plan((0, 100), "wrap_up.extend", more);
+        }
+        if self.random.random_bool(0.8) {
+            self.plan((150, 800), "wrap_up.complete", json!({ "call_id": data["call_id"] }));
         }
     }
 

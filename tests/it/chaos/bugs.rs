@@ -82,9 +82,10 @@ impl Bug {
     /// The faults under which it shows.
     const fn faults(self) -> &'static [Kind] {
         match self {
-            Self::SkipFence | Self::KeepLease => &[Kind::Freeze, Kind::CutFromDatabase, Kind::Freeze],
+            Self::SkipFence | Self::KeepLease => &[Kind::FreezeInBatch; 4],
             Self::AckBeforeCommit => &[Kind::DatabaseKill, Kind::Kill, Kind::DatabaseKill],
-            Self::ForgetInbox => &[Kind::CutOneWay, Kind::Latency, Kind::CutBoth],
+            // What one node asks of the other is done, and the answer does not come back.
+            Self::ForgetInbox => &[Kind::CutOneWay; 6],
             Self::ReuseCommandId | Self::LoseTells => &[Kind::Latency, Kind::Kill],
             Self::DoubleClaim | Self::SkipSequence => &[Kind::DrainBySignal, Kind::Kill],
             Self::ForgetDeadlines | Self::ForgetSockets | Self::ForgetQueue | Self::NoResume => {

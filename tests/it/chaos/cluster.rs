@@ -108,8 +108,8 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("eml-chaos").tempdir().unwrap();
         let mut wires = Wires::between(&network).await;
         let here = network.harness();
-        let store = wires.lay_to(here, host_of(servers.url("postgres"))).await;
-        let cache = wires.lay_to(here, host_of(servers.url("redis"))).await;
+        let store = wires.lay_to(host_of(servers.url("postgres")), &network).await;
+        let cache = wires.lay_to(host_of(servers.url("redis")), &network).await;
         let database = Database::fresh(servers.url("postgres")).await;
         let passed = Arc::new(Passed::default());
         let count = network.nodes();

@@ -13,7 +13,7 @@ use super::cluster::Cluster;
 use super::front::now;
 use super::history::Injected;
 use super::network::Way;
-use super::wire::Weather;
+use super::wire::{SERVER, Weather};
 
 /// How far a clock is moved, in seconds. Deadlines are moments of the wall clock, so what a moved node
 /// promises is off by as much; the leases, which are not, would not care about an hour.
@@ -22,11 +22,18 @@ const CLOCK_S: i64 = 15;
 /// Shortest time that a fault holds, in milliseconds: longer than a lease, or most would be nothing.
 const SHORTEST_MS: u64 = 1_500;
 
+/// How late the database is each way, where it is late: a batch is three times there and back, which a
+/// lease still bears.
+const LATE: Duration = Duration::from_millis(100);
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Kill,
     Freeze,
+    /// The database answers late, so that the frozen node has a batch on its way: what it does when it
+    /// wakes and is dead for the others is what the fence is for.
+    FreezeInBatch,
     CutBoth,
     CutOneWay,
     CutOff,
@@ -43,9 +50,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Kill,
         Self::Freeze,
+        Self::FreezeInBatch,
         Self::CutBoth,
         Self::CutOneWay,
         Self::CutOff,
@@ -65,6 +73,7 @@ impl Kind {
         match self {
             Self::Kill => "SIGKILL and restart",
             Self::Freeze => "SIGSTOP, SIGCONT",
+            Self::FreezeInBatch => "SIGSTOP with a batch on its way, SIGCONT",
             Self::CutBoth => "two nodes cut off from each other",
             Self::CutOneWay => "one node cannot send to another",
             Self::CutOff => "one node cut off from all others",
@@ -151,6 +160,17 @@ impl Fault {
                 cluster.node(self.one).signal("STOP");
                 tokio::time::sleep(self.length).await;
                 cluster.node(self.one).signal("CONT");
+            }
+            Kind::FreezeInBatch => {
+                let late = Weather { delay: LATE, loss: 0.0 };
+                cluster.wires.sky.set(self.one, SERVER, late);
+                cluster.wires.sky.set(SERVER, self.one, late);
+                tokio::time::sleep(10 * LATE).await;
+                cluster.node(self.one).signal("STOP");
+                tokio::time::sleep(self.length).await;
+                cluster.node(self.one).signal("CONT");
+                tokio::time::sleep(10 * LATE).await;
+                cluster.wires.sky.clear();
             }
             Kind::CutBoth | Kind::CutOneWay | Kind::CutOff | Kind::CutFromDatabase => {
                 nodes = self.cut(cluster).await;

@@ -82,21 +82,46 @@ impl Wires {
         Self { sky, tasks }
     }
 
-    /// A wire to a server; answers where it begins.
-    pub async fn lay_to(&mut self, near: IpAddr, server: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind((near, 0)).await.unwrap();
+    /// A wire from all nodes to a server, which is place 0 under the sky; answers where it begins.
+    pub async fn lay_to(&mut self, server: SocketAddr, network: &Network) -> SocketAddr {
+        let listener = TcpListener::bind((network.harness(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let homes: Vec<IpAddr> = (1..=network.nodes()).map(|node| network.node(node)).collect();
+        let sky = self.sky.clone();
         self.tasks.spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
+            while let Ok((near, peer)) = listener.accept().await {
+                // Nodes on loopback cannot be told apart; nobody makes weather there.
+                let place =
+                    homes.iter().position(|home| *home == peer.ip()).map_or(SERVER, |place| place + 1);
+                let sky = sky.clone();
                 tokio::spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(server).await else { return };
-                    let _ = (client.set_nodelay(true), far.set_nodelay(true));
-                    let _ = tokio::io::copy_bidirectional(&mut client, &mut far).await;
+                    if let Ok(far) = TcpStream::connect(server).await {
+                        join(near, far, (place, SERVER), &sky).await;
+                    }
                 });
             }
         });
         address
     }
+}
+
+/// Place of servers under the sky.
+pub const SERVER: usize = 0;
+
+/// Carries both directions of a connection until one of them ends; answers with the near end.
+async fn join(
+    near: TcpStream,
+    far: TcpStream,
+    (from, to): Key,
+    sky: &Sky,
+) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
+    tokio::select! {
+        () = pump(&mut near_in, &mut far_out, (from, to), sky) => {}
+        () = pump(&mut far_in, &mut near_out, (to, from), sky) => {}
+    }
+    (near_in, near_out)
 }
 
 /// One end of wires: where the others see a node.
@@ -167,16 +192,7 @@ impl Door {
             return;
         }
         let (near_in, near_out) = match socket.connect(self.target).await {
-            Ok(far) => {
-                let _ = (near.set_nodelay(true), far.set_nodelay(true));
-                let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
-                    (near.into_split(), far.into_split());
-                tokio::select! {
-                    () = pump(&mut near_in, &mut far_out, (from, to), &self.sky) => {}
-                    () = pump(&mut far_in, &mut near_out, (to, from), &self.sky) => {}
-                }
-                (near_in, near_out)
-            }
+            Ok(far) => join(near, far, (from, to), &self.sky).await,
             Err(_) => {
                 let _ = near.set_zero_linger();
                 near.into_split()
