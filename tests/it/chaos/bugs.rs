@@ -95,14 +95,18 @@ impl Bug {
     }
 }
 
-/// Runs with a bug until the judge objects; answers which rules were broken, none if it never did.
-/// `None` (said aloud) where there is no such build.
-pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
+/// The build in which something can be switched on; `None` (said aloud) where there is none.
+pub fn build(switch: &str) -> Option<Program> {
     let Some(path) = std::env::var_os("EML_TEST_SEEDED").filter(|path| !path.is_empty()) else {
         return not_run("EML_TEST_SEEDED is not set; ./scripts/test builds the program with seeded bugs");
     };
-    let program =
-        Program { path: Some(PathBuf::from(path)), bug: Some(bug.name().to_owned()), has_clock: false };
+    Some(Program { path: Some(PathBuf::from(path)), bug: Some(switch.to_owned()), has_clock: false })
+}
+
+/// Runs with a bug until the judge objects; answers which rules were broken, none if it never did.
+/// `None` (said aloud) where there is no such build.
+pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
+    let program = build(bug.name())?;
     let first = seed();
     for turn in 0..TRIES {
         println!("chaos: with the bug {}", bug.name());

@@ -42,6 +42,8 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// What a cluster is made of.
 pub struct Plan {
     pub program: Program,
+    /// What the last node runs, if that is another build.
+    pub other: Option<Program>,
     /// Whether the nodes know of each other; one node may stand alone.
     pub is_cluster: bool,
     /// Whether each node has a store of its own, in memory: nodes that do not know of each other.
@@ -60,6 +62,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             program: Program::default(),
+            other: None,
             is_cluster: true,
             has_own_stores: false,
             music_ms: 10_000,
@@ -120,7 +123,9 @@ impl Cluster {
             let name = format!("n{place}");
             let near = SocketAddr::new(here, 0);
             doors.push(open_door(near, name.clone(), carrier.local_addr(), passed.clone()).await);
-            nodes.push(Node::new(place, name.clone(), folder.path().join(name), plan.program.clone()));
+            let other = plan.other.clone().filter(|_| place == count);
+            let program = other.unwrap_or_else(|| plan.program.clone());
+            nodes.push(Node::new(place, name.clone(), folder.path().join(name), program));
         }
         let key = folder.path().join("n1/data").join(KEY_FILE);
         std::fs::create_dir_all(key.parent().unwrap()).unwrap();

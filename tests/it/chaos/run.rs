@@ -37,6 +37,8 @@ pub struct Run {
     /// Mean pause between two calls, in milliseconds.
     pub call_every_ms: u64,
     pub program: Program,
+    /// What the last node runs, if that is another build.
+    pub other: Option<Program>,
     /// How long everything may take to come to rest after the last fault.
     pub settle: Duration,
 }
@@ -55,6 +57,7 @@ impl Run {
             agents: 6,
             call_every_ms: 500,
             program: Program::default(),
+            other: None,
             settle: Duration::from_secs(75),
         }
     }
@@ -97,7 +100,12 @@ impl Run {
         let _alone = alone();
         println!("chaos: seed {}, {} nodes; EML_CHAOS_SEED={} repeats it", self.seed, self.nodes, self.seed);
         let network = Network::namespaces(self.nodes)?;
-        let plan = Plan { program: self.program.clone(), is_cluster: self.is_cluster, ..Plan::default() };
+        let plan = Plan {
+            program: self.program.clone(),
+            other: self.other.clone(),
+            is_cluster: self.is_cluster,
+            ..Plan::default()
+        };
         let mut cluster = Cluster::start(network, plan).await?;
         cluster.set_to_work(self.agents, self.seed).await;
         let began = Instant::now();

@@ -35,3 +35,13 @@ async fn a_seeded_bug_in_the_fence_and_one_in_the_sockets_are_caught() {
         assert!(!caught.is_empty(), "{} goes unnoticed", bug.name());
     }
 }
+
+/// Two builds: what one of them sends and stores has fields that the other does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_two_versions_work_side_by_side() {
+    let Some(later) = bugs::build("later_version") else { return };
+    let kinds = [Kind::Kill, Kind::DrainBySignal];
+    let run = Run { other: Some(later), longest: Duration::from_secs(2), ..Run::short(&kinds) };
+    let Some(outcome) = run.play().await else { return };
+    is_sound(&outcome);
+}
