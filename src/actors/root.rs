@@ -148,9 +148,11 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RootMessage::Queues(directory, reply) => {
+                // A call of another node may have looked for the queue before this node knew of it.
+                let gathers = state.engine.is_clustered();
                 for queue in directory.queues.values() {
                     if state.engine.owns(shard_of_id(queue.id.uuid())) {
-                        state.set_queue(&me, queue, false).await?;
+                        state.set_queue(&me, queue, gathers).await?;
                     }
                 }
                 let _ = reply.send(());
