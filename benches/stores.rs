@@ -72,6 +72,38 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
+/// Processor time since the machine started, in microseconds: of this process, and of PostgreSQL with all
+/// of its processes, those that have ended included.
+struct Spent {
+    engine: f64,
+    store: f64,
+}
+
+impl Spent {
+    fn now() -> Self {
+        let numbers = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let stats = numbers.filter_map(|number| std::fs::read_to_string(format!("/proc/{number}/stat")).ok());
+        let store = stats.filter(|stat| stat.contains("(postgres)")).map(|stat| ticks(&stat, 4)).sum();
+        Self { engine: ticks(&std::fs::read_to_string("/proc/self/stat").unwrap(), 2), store }
+    }
+
+    /// Per fact since then.
+    fn per_fact(&self, facts: f64) -> String {
+        let now = Self::now();
+        let (engine, store) = ((now.engine - self.engine) / facts, (now.store - self.store) / facts);
+        format!("CPU per fact {engine:.1} us here, {store:.1} us in the store")
+    }
+}
+
+/// User and system time of a process, fields 14 and 15 of its line; with `count` 4 that of its ended
+/// children too.
+fn ticks(stat: &str, count: usize) -> f64 {
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(count);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() * 10_000.0
+}
+
 /// A database of this run.
 async fn database() -> (String, PgPool) {
     let admin = PgPool::connect(&server("POSTGRES")).await.unwrap();
@@ -140,16 +172,18 @@ async fn append() {
     .unwrap();
     let columns = "seq, at, entity_id, fact_id, shard, entity_kind, kind, body";
     let (mut ours, mut copies, mut singles) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut of_batches, mut of_copies, mut of_singles) = (String::new(), String::new(), String::new());
     let mut raw_connection = pool.acquire().await.unwrap();
     for round in 0..=ROUNDS {
         let batches: Vec<_> = (0..4).map(|_| batch()).collect();
-        let started = Instant::now();
+        let (started, spent) = (Instant::now(), Spent::now());
         for batch in batches {
             store.append(batch).await.unwrap();
         }
         let own = 4.0 * BATCH as f64 / started.elapsed().as_secs_f64();
+        of_batches = spent.per_fact(4.0 * BATCH as f64);
         let texts: Vec<_> = (0..4).map(|_| copy_text(&batch())).collect();
-        let started = Instant::now();
+        let (started, spent) = (Instant::now(), Spent::now());
         for text in &texts {
             let mut copy =
                 raw_connection.copy_in_raw(&format!("COPY raw ({columns}) FROM STDIN")).await.unwrap();
@@ -157,7 +191,10 @@ async fn append() {
             copy.finish().await.unwrap();
         }
         let raw = 4.0 * BATCH as f64 / started.elapsed().as_secs_f64();
+        of_copies = spent.per_fact(4.0 * BATCH as f64);
+        let spent = Spent::now();
         let single = single_inserts(&url, columns).await;
+        of_singles = spent.per_fact(600.0);
         if round > 0 {
             ours.push(own);
             copies.push(raw);
@@ -171,6 +208,7 @@ async fn append() {
         own / raw,
         own / single
     );
+    println!("append: batches {of_batches}; COPY {of_copies}; single INSERTs {of_singles}");
 }
 
 async fn single_inserts(url: &str, columns: &str) -> f64 {
@@ -271,10 +309,12 @@ async fn ack() {
     let engine = actors::start(engine_settings(), stores, Metrics::new(), None).await.unwrap();
     steady(&engine, 2_000, Duration::from_secs(2)).await;
     for rate in [5_000, 20_000] {
+        let spent = Spent::now();
         let waits = steady(&engine, rate, Duration::from_secs(10)).await;
+        let spent = spent.per_fact(waits.len() as f64 * 4.0);
         let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
         println!(
-            "ack: {rate} facts/s asked, {:.0}/s stored: p50 {:.1} ms, p99 {:.1} ms",
+            "ack: {rate} facts/s asked, {:.0}/s stored: p50 {:.1} ms, p99 {:.1} ms; {spent}",
             waits.len() as f64 * 4.0 / 10.0,
             at(0.5),
             at(0.99)
