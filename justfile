@@ -40,6 +40,14 @@ demo:
 walks:
     EML_WALKS=100000 cargo test --release --test it walks
 
+# Faults of every kind for an hour over three nodes, with the report, and each seeded bug.
+chaos:
+    EML_CHAOS_FOR=3600 EML_CHAOS_REPORT=docs/chaos.md ./scripts/test chaos::long
+
+# The figures of a cluster; some take hours, so name one: `just cluster-figures takeover`.
+cluster-figures name="":
+    ./scripts/test --cargo-profile release --run-ignored only --no-capture -j 1 chaos::figures::{{ name }}
+
 # The kill test.
 kills:
     EML_KILLS=20 cargo test --release --test it kill_nine

@@ -113,7 +113,7 @@ pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
         let run = Run {
             seed: first + turn,
             program: program.clone(),
-            settle: Duration::from_secs(40),
+            settle: Duration::from_secs(25),
             call_every_ms: 250,
             ..Run::short(bug.faults())
         };

@@ -86,6 +86,9 @@ impl Network {
         for node in 1..=self.nodes {
             let (space, cable) = (self.space(node), format!("emlv{}x{node}", self.part));
             must("ip", &["addr", "add", &format!("{}/16", self.seen(node)), "dev", &bridge]);
+            // What a run before left here when it was ended; the bridge says that this part is ours.
+            succeeds("ip", &["netns", "del", &space]);
+            succeeds("ip", &["link", "del", &cable]);
             must("ip", &["netns", "add", &space]);
             must("ip", &["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &space]);
             must("ip", &["link", "set", &cable, "master", &bridge, "up"]);
