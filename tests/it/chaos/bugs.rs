@@ -109,8 +109,9 @@ pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
         let run = Run {
             seed: first + turn,
             program: program.clone(),
-            settle: Duration::from_secs(25),
-            call_every_ms: 250,
+            settle: Duration::from_secs(40),
+            agents: 12,
+            call_every_ms: 300,
             ..Run::short(bug.faults())
         };
         let outcome = run.play().await?;
