@@ -82,7 +82,7 @@ impl Bug {
     /// The faults under which it shows.
     const fn faults(self) -> &'static [Kind] {
         match self {
-            Self::SkipFence | Self::KeepLease => &[Kind::FreezeInBatch; 4],
+            Self::SkipFence | Self::KeepLease => &[Kind::FreezeInBatch; 6],
             Self::AckBeforeCommit => &[Kind::DatabaseKill, Kind::Kill, Kind::DatabaseKill],
             // What one node asks of the other is done, and the answer does not come back.
             Self::ForgetInbox => &[Kind::CutOneWay; 6],
