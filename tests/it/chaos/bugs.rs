@@ -82,7 +82,7 @@ impl Bug {
     /// The faults under which it shows.
     const fn faults(self) -> &'static [Kind] {
         match self {
-            Self::SkipFence | Self::KeepLease => &[Kind::FreezeInBatch; 4],
+            Self::SkipFence | Self::KeepLease => &[Kind::FreezeInBatch; 6],
             Self::AckBeforeCommit => &[Kind::DatabaseKill, Kind::Kill, Kind::DatabaseKill],
             // What one node asks of the other is done, and the answer does not come back.
             Self::ForgetInbox => &[Kind::CutOneWay; 6],
@@ -113,8 +113,9 @@ pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
         let run = Run {
             seed: first + turn,
             program: program.clone(),
-            settle: Duration::from_secs(25),
-            call_every_ms: 250,
+            settle: Duration::from_secs(40),
+            agents: 12,
+            call_every_ms: 300,
             ..Run::short(bug.faults())
         };
         let outcome = run.play().await?;

@@ -109,7 +109,7 @@ pub struct Run {
     pub incarnation: Uuid,
 }
 
-/// A fact as it was stored, and what the database knew when it was.
+/// A fact as it was stored, and what the database knew at the commit.
 #[derive(Debug, Clone)]
 pub struct Write {
     pub at: Moment,
@@ -129,10 +129,10 @@ pub struct Write {
     pub cause: Option<Uuid>,
     /// The node whose connection stored it.
     pub writer: String,
-    /// What the node table said of that node in the same transaction.
+    /// What the node table said of that node.
     pub writer_status: Option<String>,
     pub shard: u16,
-    /// Who owned the shard in the same transaction.
+    /// Who owned the shard.
     pub owner: Option<String>,
 }
 

@@ -13,21 +13,28 @@ pub struct Database {
     name: String,
 }
 
-/// Rows that note who wrote what. `application_name` is the node: the harness puts it into each
-/// node's URL. `$cause` is replaced where facts have none.
+/// Rows that note who wrote what. `application_name` is the node: the harness puts it into each node's
+/// URL. Who owned the shard and how the writer stood is noted at the commit: a node may freeze between
+/// statement and commit, and only what is true then counts. `$cause` and `$owner` are replaced.
 const NOTES: &str = "
 CREATE TABLE chaos_writes (
     n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     writer text NOT NULL DEFAULT current_setting('application_name'),
-    fact_id uuid NOT NULL, cause uuid, writer_status text, owner text);
+    fact_id uuid NOT NULL, shard smallint NOT NULL, cause uuid, writer_status text, owner text);
 CREATE FUNCTION chaos_note_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO chaos_writes (fact_id, cause, writer_status, owner)
-    SELECT fresh.fact_id, $cause, (SELECT status FROM nodes WHERE node_id = current_setting('application_name')), $owner
-    FROM fresh ORDER BY fresh.entity_id, fresh.seq;
+    INSERT INTO chaos_writes (fact_id, shard, cause)
+    SELECT fresh.fact_id, fresh.shard, $cause FROM fresh ORDER BY fresh.entity_id, fresh.seq;
     RETURN NULL;
 END $$;
+CREATE FUNCTION chaos_note_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE chaos_writes SET at = clock_timestamp(), owner = $owner,
+        writer_status = (SELECT status FROM nodes WHERE node_id = NEW.writer) WHERE n = NEW.n;
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER chaos AFTER INSERT ON chaos_writes DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION chaos_note_commit();
 CREATE TRIGGER chaos AFTER INSERT ON facts REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION chaos_note_write();
 CREATE TABLE chaos_nodes (
@@ -106,7 +113,7 @@ impl Database {
         let has_shards = has(&mut connection, "shards", "shard").await;
         let has_cause = has(&mut connection, "facts", "cause").await;
         let owner =
-            if has_shards { "(SELECT node_id FROM shards WHERE shard = fresh.shard)" } else { "NULL::text" };
+            if has_shards { "(SELECT node_id FROM shards WHERE shard = NEW.shard)" } else { "NULL::text" };
         let cause = if has_cause { "fresh.cause" } else { "NULL::uuid" };
         run(&mut connection, &NOTES.replace("$cause", cause).replace("$owner", owner)).await;
         if has_shards {

@@ -1,8 +1,8 @@
 //! The judge: pure functions from what was seen to what was broken.
 //!
 //! Facts carry no node, so the database is asked: the harness hangs triggers on `facts`, `shards` and
-//! `nodes` (`journal.rs`) that note, in the same transaction, whose connection writes
-//! (`application_name`), who owns the shard, and what the node table says of the writer. That sees
+//! `nodes` (`journal.rs`) that note at each commit whose connection wrote (`application_name`), who
+//! owned the shard, and what the node table said of the writer. That sees
 //! every write of a node that does not own what it writes, or is fenced, whatever order facts come in.
 //! It does not see which of two runs of one node wrote, as both carry one name.
 
