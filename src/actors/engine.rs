@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::agent::SocketMessage;
@@ -42,6 +42,9 @@ const LOOK_FOR_PARENTS: [Duration; 5] = [
     Duration::from_secs(10),
     Duration::from_mins(1),
 ];
+/// Legs that a provider is asked about at a time, and the pause before each: 400 per second at most.
+const CHECKS: usize = 8;
+const BETWEEN_CHECKS: Duration = Duration::from_millis(20);
 /// How long what a test of the store found counts as true.
 const TRY_STORE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,8 @@ pub(super) struct Inner {
     pub(super) presence: DashMap<AgentId, Presence>,
     pub(super) queue_stats: DashMap<QueueId, QueueStats>,
     orphans: Orphans,
+    /// Turns to ask providers whether legs live.
+    checks: Semaphore,
     /// Letters to shards of other nodes.
     pub(super) post: Post,
     /// Sockets of this node whose sessions are on others.
@@ -147,6 +152,7 @@ impl Engine {
             presence: DashMap::new(),
             queue_stats: DashMap::new(),
             orphans: Orphans::default(),
+            checks: Semaphore::new(CHECKS),
             post: Post::default(),
             sockets: FarSockets::default(),
             cluster,
@@ -258,6 +264,15 @@ impl Engine {
             Some(cluster) if !seeded::has(Bug::KeepLease) => cluster.lease.held().await,
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Waits for a turn to ask a provider whether a leg still lives. After a restart or a take-over every
+    /// call wants to know: asked all at once, providers would turn us away, and calls that people do
+    /// something with would wait.
+    pub(super) async fn turn_to_check(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let turn = self.0.checks.acquire().await.ok();
+        tokio::time::sleep(BETWEEN_CHECKS).await;
+        turn
     }
 
     #[cfg(test)]
