@@ -22,6 +22,9 @@ use super::history::{AgentLog, Seen};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// How long an agent stays away when it leaves for a while, in milliseconds: longer than the grace
+/// period, so that it has to be taken off and comes back as new.
+const AWAY: std::ops::Range<u64> = 5_000..8_000;
 /// Pause before a lost connection is opened again, in milliseconds.
 const COME_BACK: std::ops::Range<u64> = 50..300;
 /// How long a connection may take to greet.
@@ -41,6 +44,8 @@ pub struct Agent {
     pub home: Option<usize>,
     pub log: Arc<Mutex<AgentLog>>,
     pub stop: CancellationToken,
+    /// Keeps it from leaving for a while.
+    pub stay: CancellationToken,
 }
 
 /// A command that waits for its time or its answer.
@@ -77,9 +82,13 @@ impl Agent {
             heard: Instant::now(),
         };
         while !client.agent.stop.is_cancelled() {
-            client.visit().await;
-            let pause = Duration::from_millis(client.random.random_range(COME_BACK));
-            tokio::time::sleep(pause).await;
+            let leaves = client.visit().await;
+            let pause = client.random.random_range(if leaves { AWAY } else { COME_BACK });
+            let stay = client.agent.stay.clone();
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                () = stay.cancelled(), if leaves => {}
+            }
         }
     }
 }
@@ -89,12 +98,15 @@ impl Client {
         self.agent.log.lock().unwrap().seen.push((now(), seen));
     }
 
-    /// One connection from its beginning to its end.
-    async fn visit(&mut self) {
+    /// One connection from its beginning to its end; answers whether the agent leaves for a while.
+    async fn visit(&mut self) -> bool {
         let node = self.random.random_range(0..self.agent.nodes.len());
         let node = self.agent.home.take().unwrap_or(node);
         let connecting = tokio::time::timeout(GREETING, self.connect(node));
-        let Ok(Ok(mut socket)) = connecting.await else { return };
+        let Ok(Ok(mut socket)) = connecting.await else { return false };
+        let leaves = self.random.random_bool(0.3) && !self.agent.stay.is_cancelled();
+        let until = if leaves { self.random.random_range(2_000..12_000) } else { 3_600_000 };
+        let until = Instant::now() + Duration::from_millis(until);
         let mut is_greeted = false;
         self.heard = Instant::now();
         let mut pings = tokio::time::interval(PING);
@@ -105,7 +117,12 @@ impl Client {
             let goes_on = tokio::select! {
                 () = stop.cancelled() => {
                     let _ = socket.close(None).await;
-                    return;
+                    return false;
+                }
+                () = tokio::time::sleep_until(until) => {
+                    let _ = socket.close(None).await;
+                    self.note(Seen::Gone);
+                    return !self.agent.stay.is_cancelled();
                 }
                 message = socket.next() => self.take(node + 1, message, &mut is_greeted, &mut socket).await,
                 () = tokio::time::sleep_until(due) => self.carry_out(&mut socket).await,
@@ -118,6 +135,7 @@ impl Client {
             }
         }
         self.note(Seen::Gone);
+        false
     }
 
     async fn connect(&mut self, node: usize) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {

@@ -36,6 +36,8 @@ pub const PUBLIC: &str = "http://eml.example";
 /// What stands before the seed in a PKCS #8 document of an Ed25519 key (RFC 8410).
 const PKCS8_ED25519: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+/// How long an agent without a socket keeps its place, in milliseconds.
+pub const GRACE_MS: i64 = 4_000;
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -87,6 +89,8 @@ pub struct Cluster {
     pub servers: Servers,
     pub logs: Vec<Arc<Mutex<AgentLog>>>,
     pub stop: CancellationToken,
+    /// Lets no agent leave for a while any more.
+    pub stay: CancellationToken,
     pub queue_id: String,
     authority: Authority,
     tracker: TaskTracker,
@@ -142,6 +146,7 @@ impl Cluster {
             servers,
             logs: Vec::new(),
             stop: CancellationToken::new(),
+            stay: CancellationToken::new(),
             queue_id: String::new(),
             authority,
             tracker: TaskTracker::new(),
@@ -207,7 +212,7 @@ impl Cluster {
              [server]\nlisten = \"{api}\"\npublic_url = \"{PUBLIC}\"\n\
              [store]\nurl = \"{store}\"\n[cache]\nurl = \"redis://{cache}/\"\n{cluster}\
              [auth]\nbcrypt_cost = 4\nissuer = \"eml\"\n\
-             [routing]\nreject_backoff_ms = 1000\nbusy_backoff_ms = 1000\ndisconnect_grace_ms = 10000\n\
+             [routing]\nreject_backoff_ms = 1000\nbusy_backoff_ms = 1000\ndisconnect_grace_ms = {GRACE_MS}\n\
              [websocket]\nping_interval_ms = 1000\nsilent_after_ms = 4000\ncommands_per_second = 500\n\
              [telemetry]\nlisten = \"\"\nlog_format = \"pretty\"\n\
              [providers.{PROVIDER}]\nkind = \"loopback\"\naccount_sid = \"{ACCOUNT}\"\n\
@@ -304,8 +309,8 @@ impl Cluster {
             let log = Arc::new(Mutex::new(AgentLog { agent, seen: Vec::new() }));
             self.logs.push(log.clone());
             let (token, seed, stop) = (self.token(&caller), seed + i as u64, self.stop.clone());
-            let home = home.map(|place| place - 1);
-            let agent = Agent { token, nodes: nodes.clone(), seed, home, log, stop };
+            let (home, stay) = (home.map(|place| place - 1), self.stay.clone());
+            let agent = Agent { token, nodes: nodes.clone(), seed, home, log, stop, stay };
             self.tracker.spawn(agent.work());
             // A node takes in sockets as fast as it can greet them, not as fast as we can knock.
             if i % 50 == 49 {

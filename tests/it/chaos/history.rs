@@ -191,6 +191,8 @@ pub struct Rules {
     pub slack: i64,
     /// Longest time that a ready agent and a waiting call may be together, in microseconds.
     pub patience: i64,
+    /// How long an agent without a socket keeps its place, in microseconds.
+    pub grace: i64,
     /// How far apart two moments must be to have an order, in microseconds.
     pub blur: i64,
 }

@@ -69,7 +69,10 @@ async fn every_seeded_bug_is_caught() {
     }
     let mut page = String::from("| seeded bug | caught by |\n| --- | --- |\n");
     let mut unnoticed = Vec::new();
-    for bug in Bug::ALL {
+    // Some of them only, by name: `EML_CHAOS_BUGS=skip_fence,keep_lease`.
+    let wanted = std::env::var("EML_CHAOS_BUGS").unwrap_or_default();
+    let is_wanted = |bug: &Bug| wanted.is_empty() || wanted.split(',').any(|name| name == bug.name());
+    for bug in Bug::ALL.into_iter().filter(is_wanted) {
         let Some(caught) = bugs::hunt(bug).await else { return };
         let _ = writeln!(page, "| `{}` | {caught:?} |", bug.name());
         if caught.is_empty() {

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::checker::{Violation, check, false_takeovers};
-use super::cluster::{Cluster, NUMBER, Plan, is_built};
+use super::cluster::{Cluster, GRACE_MS, NUMBER, Plan, is_built};
 use super::faults::{Kind, Schedule};
 use super::history::{History, Injected, Rules, Seen};
 use super::network::Network;
@@ -169,6 +169,7 @@ impl Run {
         }
         enough.store(true, Ordering::Relaxed);
         calls.await.unwrap();
+        cluster.stay.cancel();
         (faults, placed.load(Ordering::Relaxed))
     }
 
@@ -178,6 +179,7 @@ impl Run {
             // A fault may hold things up for as long as it takes, and some seconds to be noticed.
             slack: i64::try_from(self.longest.as_micros()).unwrap() + 10 * SECOND,
             patience: 15 * SECOND,
+            grace: GRACE_MS * 1_000,
             blur: 3 * SECOND,
         };
         let passed = &cluster.passed;

@@ -168,6 +168,33 @@ pub(super) fn deadlines_are_kept(history: &History) -> Vec<Violation> {
     found
 }
 
+/// An agent whose last socket is gone is taken off after the grace period, unless it comes back.
+pub(super) fn grace_ends(history: &History) -> Vec<Violation> {
+    let (end, grace) = (history.end(), history.rules.grace);
+    let mut found = Vec::new();
+    for (agent, facts) in history.sessions() {
+        let mut session = Session::default();
+        for (i, fact) in facts.iter().enumerate() {
+            session.take(fact);
+            if fact.tag != "socket_closed" || session.sockets > 0 {
+                continue;
+            }
+            let due = fact.at + grace + history.rules.slack;
+            let kept = facts[i + 1..]
+                .iter()
+                .find(|later| matches!(&*later.tag, "socket_opened" | "socket_closed" | "went_offline"));
+            let kept_at = kept.map_or(end, |kept| kept.at);
+            if kept_at > due && !has_moved_clock(history, fact.at, due) {
+                let late = (kept_at - fact.at - grace) / 1_000;
+                let text =
+                    format!("agent {agent} (#{}) kept its place {late} ms longer than it should", fact.seq);
+                found.push(Violation::new(Rule::DeadlinesAreKept, text));
+            }
+        }
+    }
+    found
+}
+
 fn has_moved_clock(history: &History, from: Moment, until: Moment) -> bool {
     let moves = history.faults.iter().filter(|fault| fault.what.starts_with("clock"));
     moves.into_iter().any(|fault| fault.from <= until && from <= fault.until)

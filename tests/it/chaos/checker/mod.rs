@@ -85,6 +85,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         agents::commands_are_stored,
         agents::one_reservation_per_agent,
         agents::deadlines_are_kept,
+        agents::grace_ends,
         agents::events_are_whole,
         agents::events_are_facts,
         owners::writes_are_the_owners,

@@ -27,7 +27,13 @@ struct Story(History);
 
 impl Story {
     fn new() -> Self {
-        let rules = Rules { is_cluster: true, slack: 5 * SECOND, patience: 10 * SECOND, blur: SECOND };
+        let rules = Rules {
+            is_cluster: true,
+            slack: 5 * SECOND,
+            patience: 10 * SECOND,
+            grace: 4 * SECOND,
+            blur: SECOND,
+        };
         Self(History { rules, ..History::default() })
     }
 
@@ -330,6 +336,19 @@ fn each_planted_violation_of_agents_is_found() {
         for write in &mut history.writes[at..] {
             write.at += 60 * SECOND;
         }
+    });
+    finds(Rule::DeadlinesAreKept, "an agent without a socket keeps its place", |history| {
+        let mut gone = history.writes[position(history, "socket_opened")].clone();
+        gone.tag = "socket_closed".to_owned();
+        let (seq, at) = history
+            .writes
+            .iter()
+            .filter(|write| write.entity == gone.entity)
+            .fold((0, 0), |_, write| (write.seq, write.at));
+        (gone.seq, gone.at) = (seq + 1, at);
+        history.writes.push(gone);
+        history.writes[0].at = 0;
+        history.agents[0].seen.push((at + 60 * SECOND, Seen::Gone));
     });
     finds(Rule::EventsAreWhole, "an event is missing", |history| {
         history.agents[0].seen.remove(2);

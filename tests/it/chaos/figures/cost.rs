@@ -21,6 +21,7 @@ fn processor_time(cluster: &Cluster) -> Duration {
 async fn cost(count: usize) -> Option<Duration> {
     let plan = Plan { is_cluster: count > 1, wrap_up_ms: 1_000, ..Plan::default() };
     let mut cluster = nodes(count, plan).await?;
+    cluster.stay.cancel();
     cluster.set_to_work(AGENTS, 1).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let idle = (processor_time(&cluster), Instant::now());

@@ -33,6 +33,7 @@ async fn await_greeted(cluster: &Cluster, times: usize, limit: Duration) -> Dura
 async fn sockets_of_a_dead_node_come_back() {
     let Some(mut cluster) = nodes(3, Plan::default()).await else { return };
     let count = number("EML_FIGURE_SOCKETS", 16_000);
+    cluster.stay.cancel();
     cluster.set_to_work_at(count, 1, Some(1)).await;
     await_greeted(&cluster, 1, Duration::from_secs(300)).await;
     cluster.settle(Duration::from_secs(120)).await;
@@ -42,8 +43,13 @@ async fn sockets_of_a_dead_node_come_back() {
     let logs: Vec<_> = cluster.logs.iter().map(|log| log.lock().unwrap().clone()).collect();
     let resumed = logs.iter().flat_map(|log| &log.seen);
     let resumed = resumed.filter(|(_, seen)| matches!(seen, Seen::Hello { resumed: true, .. })).count();
-    let rules =
-        Rules { is_cluster: cluster.has_owners, slack: 60_000_000, patience: 60_000_000, blur: 1_000_000 };
+    let rules = Rules {
+        is_cluster: cluster.has_owners,
+        slack: 60_000_000,
+        patience: 60_000_000,
+        grace: 60_000_000,
+        blur: 1_000_000,
+    };
     let mut history = History { rules, agents: logs, ..History::default() };
     cluster.database.read(&mut history).await;
     let broken = check(&history);
