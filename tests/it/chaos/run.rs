@@ -52,7 +52,7 @@ impl Run {
             faults: kinds.len(),
             length: Duration::from_secs(120),
             longest: Duration::from_millis(3_500),
-            agents: 6,
+            agents: 9,
             call_every_ms: 500,
             program: Program::default(),
             settle: Duration::from_secs(75),
