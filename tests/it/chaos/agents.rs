@@ -25,6 +25,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long an agent stays away when it leaves for a while, in milliseconds: longer than the grace
 /// period, so that it has to be taken off and comes back as new.
 const AWAY: std::ops::Range<u64> = 5_000..8_000;
+/// How long it stays before, in milliseconds.
+const AT_WORK: std::ops::Range<u64> = 3_000..25_000;
 /// Pause before a lost connection is opened again, in milliseconds.
 const COME_BACK: std::ops::Range<u64> = 50..300;
 /// How long a connection may take to greet.
@@ -104,9 +106,8 @@ impl Client {
         let node = self.agent.home.take().unwrap_or(node);
         let connecting = tokio::time::timeout(GREETING, self.connect(node));
         let Ok(Ok(mut socket)) = connecting.await else { return false };
-        let leaves = self.random.random_bool(0.3) && !self.agent.stay.is_cancelled();
-        let until = if leaves { self.random.random_range(2_000..12_000) } else { 3_600_000 };
-        let until = Instant::now() + Duration::from_millis(until);
+        let until = Instant::now() + Duration::from_millis(self.random.random_range(AT_WORK));
+        let stay = self.agent.stay.clone();
         let mut is_greeted = false;
         self.heard = Instant::now();
         let mut pings = tokio::time::interval(PING);
@@ -119,10 +120,10 @@ impl Client {
                     let _ = socket.close(None).await;
                     return false;
                 }
-                () = tokio::time::sleep_until(until) => {
+                () = tokio::time::sleep_until(until), if !stay.is_cancelled() => {
                     let _ = socket.close(None).await;
                     self.note(Seen::Gone);
-                    return !self.agent.stay.is_cancelled();
+                    return true;
                 }
                 message = socket.next() => self.take(node + 1, message, &mut is_greeted, &mut socket).await,
                 () = tokio::time::sleep_until(due) => self.carry_out(&mut socket).await,

@@ -88,7 +88,9 @@ impl Bug {
             Self::ForgetInbox => &[Kind::CutOneWay; 6],
             Self::ReuseCommandId | Self::LoseTells => &[Kind::Latency, Kind::Kill],
             Self::DoubleClaim | Self::SkipSequence => &[Kind::DrainBySignal, Kind::Kill],
-            Self::ForgetDeadlines | Self::ForgetSockets | Self::ForgetQueue | Self::NoResume => {
+            // Deadlines of sessions count that nobody talks to: their agents have just left.
+            Self::ForgetDeadlines => &[Kind::Kill; 5],
+            Self::ForgetSockets | Self::ForgetQueue | Self::NoResume => {
                 &[Kind::Kill, Kind::DrainBySignal, Kind::Kill]
             }
         }
@@ -115,7 +117,7 @@ pub async fn hunt(bug: Bug) -> Option<BTreeSet<Rule>> {
             program: program.clone(),
             settle: Duration::from_secs(40),
             agents: 12,
-            call_every_ms: 300,
+            call_every_ms: 450,
             ..Run::short(bug.faults())
         };
         let outcome = run.play().await?;

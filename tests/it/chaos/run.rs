@@ -54,7 +54,7 @@ impl Run {
             faults: kinds.len(),
             length: Duration::from_secs(120),
             longest: Duration::from_millis(3_500),
-            agents: 6,
+            agents: 9,
             call_every_ms: 500,
             program: Program::default(),
             other: None,
