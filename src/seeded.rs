@@ -37,7 +37,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// Every fault.
+    /// Every fault that must be noticed.
     pub const ALL: [Self; 12] = [
         Self::SkipFence,
         Self::AckBeforeCommit,

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::bugs::{self, Bug};
+use eml::seeded::Bug;
+
+use super::bugs;
 use super::faults::Kind;
 use super::run::Run;
 use super::short::is_sound;
@@ -71,12 +73,12 @@ async fn every_seeded_bug_is_caught() {
     let mut unnoticed = Vec::new();
     // Some of them only, by name: `EML_CHAOS_BUGS=skip_fence,keep_lease`.
     let wanted = std::env::var("EML_CHAOS_BUGS").unwrap_or_default();
-    let is_wanted = |bug: &Bug| wanted.is_empty() || wanted.split(',').any(|name| name == bug.name());
+    let is_wanted = |bug: &Bug| wanted.is_empty() || wanted.split(',').any(|name| name == bug.as_str());
     for bug in Bug::ALL.into_iter().filter(is_wanted) {
         let Some(caught) = bugs::hunt(bug).await else { return };
-        let _ = writeln!(page, "| `{}` | {caught:?} |", bug.name());
+        let _ = writeln!(page, "| `{}` | {caught:?} |", bug.as_str());
         if caught.is_empty() {
-            unnoticed.push(bug.name());
+            unnoticed.push(bug.as_str());
         }
     }
     println!("{page}");

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::bugs::{self, Bug};
+use eml::seeded::Bug;
+
+use super::bugs;
 use super::faults::Kind;
 use super::run::{Outcome, Run};
 
@@ -33,14 +35,14 @@ async fn three_nodes_bear_every_kind_of_fault_and_nothing_is_lost_or_done_twice(
 async fn a_seeded_bug_in_the_fence_and_one_in_the_sockets_are_caught() {
     for bug in [Bug::SkipFence, Bug::ForgetSockets] {
         let Some(caught) = bugs::hunt(bug).await else { return };
-        assert!(!caught.is_empty(), "{} goes unnoticed", bug.name());
+        assert!(!caught.is_empty(), "{} goes unnoticed", bug.as_str());
     }
 }
 
 /// Two builds: what one of them sends and stores has fields that the other does not know.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_of_two_versions_work_side_by_side() {
-    let Some(later) = bugs::build("later_version") else { return };
+    let Some(later) = bugs::build(Bug::LaterVersion) else { return };
     let kinds = [Kind::Kill, Kind::DrainBySignal];
     let run = Run { other: Some(later), longest: Duration::from_secs(2), ..Run::short(&kinds) };
     let Some(outcome) = run.play().await else { return };
