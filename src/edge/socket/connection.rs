@@ -182,8 +182,11 @@ impl Connection {
         loop {
             let step = tokio::select! {
                 event = inbox.recv(), if is_agent => match event {
-                    Some(event) => self.push(&event).await,
-                    None => match Box::pin(self.attach_again()).await {
+                    // Opened twice on its way to the session, a socket may be told twice.
+                    Some(event) if self.has_sent(&event) => Ok(()),
+                    Some(event) if self.is_next(&event) => self.push(&event).await,
+                    // The channel was closed, or something is missing.
+                    Some(_) | None => match Box::pin(self.attach_again()).await {
                         Ok(again) => {
                             inbox = again;
                             Ok(())
@@ -207,6 +210,14 @@ impl Connection {
                 return end;
             }
         }
+    }
+
+    fn has_sent(&self, event: &AgentEvent) -> bool {
+        self.last_sequence.is_some_and(|last| event.sequence <= last)
+    }
+
+    fn is_next(&self, event: &AgentEvent) -> bool {
+        self.last_sequence.is_none_or(|last| event.sequence == last + 1)
     }
 
     async fn push(&mut self, event: &AgentEvent) -> Result<(), End> {
