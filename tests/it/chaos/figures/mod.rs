@@ -76,7 +76,13 @@ async fn fill(cluster: &Cluster, count: usize) -> Vec<String> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+    let began = std::time::Instant::now();
     while cluster.queued().await < count as u64 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} of {count} calls wait",
+            cluster.queued().await
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     sids
