@@ -225,7 +225,7 @@ impl Client {
                     self.plan((100, 300), "call.hold", call.clone());
                     self.plan((500, 900), "call.resume", call.clone());
                 }
-                if self.random.random_bool(0.3) {
+                if self.random.random_bool(0.6) {
                     let note = json!({ "call_id": data["call_id"], "note": "called back" });
                     self.plan((50, 300), "call.disposition", note);
                 }

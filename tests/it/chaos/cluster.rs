@@ -1,6 +1,7 @@
 //! A whole installation for a test: nodes, their network, their servers, a carrier, agents.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -31,6 +32,8 @@ use crate::support::servers::Servers;
 
 /// The number that leads into the queue.
 pub const NUMBER: &str = "+12025550100";
+/// How long a change to the set-up may take to be known by all nodes.
+const HEARD_OF: Duration = Duration::from_secs(2);
 /// How the outside reaches the cluster: what is signed.
 pub const PUBLIC: &str = "http://eml.example";
 /// What stands before the seed in a PKCS #8 document of an Ed25519 key (RFC 8410).
@@ -96,6 +99,8 @@ pub struct Cluster {
     tracker: TaskTracker,
     folder: TempDir,
     plan: Plan,
+    /// Held for as long as it lives.
+    _alone: File,
     /// The carrier's door and the servers, as nodes see them.
     doors: Vec<SocketAddr>,
     store: SocketAddr,
@@ -111,6 +116,7 @@ fn host_of(url: &str) -> SocketAddr {
 impl Cluster {
     /// Starts everything and waits until all nodes are ready; `None` (said aloud) without servers.
     pub async fn start(network: Network, plan: Plan) -> Option<Self> {
+        let alone = tokio::task::block_in_place(alone);
         let servers = Servers::up_only(&["postgres", "redis"])?;
         let folder = tempfile::Builder::new().prefix("eml-chaos").tempdir().unwrap();
         let mut wires = Wires::between(&network).await;
@@ -152,6 +158,7 @@ impl Cluster {
             tracker: TaskTracker::new(),
             folder,
             plan,
+            _alone: alone,
             doors,
             store,
             cache,
@@ -190,6 +197,8 @@ impl Cluster {
         let queue = self.post("/queues", &queue).await;
         self.queue_id = queue["id"].as_str().unwrap().to_owned();
         self.post("/numbers", &json!({ "address": NUMBER, "queue_id": self.queue_id })).await;
+        // The other nodes hear of it a moment later; until then the number leads nowhere there.
+        tokio::time::sleep(HEARD_OF).await;
     }
 
     /// Writes the configuration of a node.
@@ -405,6 +414,13 @@ impl Cluster {
         self.carrier.shutdown(Duration::from_secs(5)).await;
         self.database.remove().await;
     }
+}
+
+/// Holds off the other runs on this machine: two of them would see each other's load as faults.
+fn alone() -> File {
+    let file = File::create(std::env::temp_dir().join("eml-chaos.lock")).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 /// A carrier in this process, whose webhooks go to the nodes by the chooser.

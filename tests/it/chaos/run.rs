@@ -69,13 +69,6 @@ pub fn seed() -> u64 {
     given.map_or_else(|| rand::rng().random_range(0..1_000_000), |text| text.parse().unwrap())
 }
 
-/// Holds off the other runs on this machine: two of them would see each other's load as faults.
-fn alone() -> std::fs::File {
-    let file = std::fs::File::create(std::env::temp_dir().join("eml-chaos.lock")).unwrap();
-    file.lock().unwrap();
-    file
-}
-
 /// What came of a run.
 pub struct Outcome {
     pub seed: u64,
@@ -97,7 +90,6 @@ impl Run {
         if self.is_cluster && !is_built(&self.program) {
             return not_run("this build has no cluster");
         }
-        let _alone = alone();
         println!("chaos: seed {}, {} nodes; EML_CHAOS_SEED={} repeats it", self.seed, self.nodes, self.seed);
         let network = Network::namespaces(self.nodes)?;
         let plan = Plan {

@@ -10,7 +10,7 @@ mod takeover;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eml::domain::id::CallId;
 use eml::domain::placement::shard_of;
@@ -58,26 +58,8 @@ fn waiting_room() -> Plan {
     }
 }
 
-/// How long nothing has to come before the rest is not waited for.
-const NO_MORE: Duration = Duration::from_secs(5);
 /// Calls that may be on their way into the queue.
 const STEP: usize = 250;
-
-/// Waits until so many calls are in the queue, or no more come: on a full machine the carrier gives up on a
-/// few, which do not count for anything.
-async fn taken(cluster: &Cluster, count: u64) {
-    let (mut known, mut since) = (0, Instant::now());
-    while known < count && since.elapsed() < NO_MORE {
-        let now = cluster.queued().await;
-        if now > known {
-            (known, since) = (now, Instant::now());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    if known < count {
-        println!("{known} of {count} calls came");
-    }
-}
 
 /// Lets calls come in that wait; answers with the carrier's ids.
 async fn fill(cluster: &Cluster, count: usize) -> Vec<String> {
@@ -90,11 +72,19 @@ async fn fill(cluster: &Cluster, count: usize) -> Vec<String> {
         };
         sids.push(cluster.carrier.place_call(plan).unwrap());
         // In step with what the nodes take, or the carrier would give up on some.
-        if i % STEP == STEP - 1 {
-            taken(cluster, (i as u64).saturating_sub(STEP as u64)).await;
+        while i % STEP == STEP - 1 && cluster.queued().await + STEP as u64 <= i as u64 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    taken(cluster, count as u64).await;
+    let began = std::time::Instant::now();
+    while cluster.queued().await < count as u64 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{} of {count} calls wait",
+            cluster.queued().await
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     sids
 }
 
