@@ -22,6 +22,9 @@ const CLOCK_S: i64 = 15;
 /// Shortest time that a fault holds, in milliseconds: longer than a lease, or most would be nothing.
 const SHORTEST_MS: u64 = 1_500;
 
+/// How long a program may take to notice: the library looks once a second, each thread for itself.
+const CLOCK_LAG: Duration = Duration::from_millis(2_500);
+
 /// How late the database is each way, where it is late: a batch is three times there and back, which a
 /// lease still bears.
 const LATE: Duration = Duration::from_millis(100);
@@ -236,10 +239,9 @@ impl Fault {
     async fn move_clock(self, cluster: &mut Cluster) {
         let seconds = if self.kind == Kind::ClockForward { CLOCK_S } else { -CLOCK_S };
         cluster.node(self.one).move_clock(seconds);
-        // The library looks once a second.
-        tokio::time::sleep(self.length + Duration::from_secs(1)).await;
+        tokio::time::sleep(self.length + CLOCK_LAG).await;
         cluster.node(self.one).move_clock(0);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(CLOCK_LAG).await;
     }
 
     async fn drain(self, cluster: &mut Cluster, place: usize) {

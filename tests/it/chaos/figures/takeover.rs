@@ -50,7 +50,7 @@ async fn measure(signal: &str, figure: &str, aim: &str) {
         let victim = random.random_range(1..=3);
         let answers = away(&mut cluster, victim, &sids, signal).await;
         last.push(answers.iter().map(|(time, _)| *time).max().unwrap());
-        println!("{signal} {kill}: all of the sample after {:.0?}", last.last().unwrap());
+        println!("{signal} {kill}: all of the sample after {:.1?}", last.last().unwrap());
         all.extend(answers.iter().map(|(time, _)| *time));
         refused += answers.iter().map(|(_, refused)| refused).sum::<usize>();
         if signal == "KILL" {
@@ -69,7 +69,7 @@ async fn measure(signal: &str, figure: &str, aim: &str) {
         ),
         aim,
         &format!(
-            "{p50:.0?} / {p99:.0?} (each call {:.0?} / {:.0?}, {refused} answers refused)",
+            "{p50:.1?} / {p99:.1?} (each call {:.1?} / {:.1?}, {refused} answers refused)",
             each.0, each.1
         ),
     );
@@ -158,7 +158,7 @@ async fn handover_to_a_new_node_and_back() {
     row(
         "answer of a call that moves, p99 (pause and answer), refused",
         "≤ 50 ms, 0",
-        &format!("{:.0?}, {refused}", percentile(&pauses, 99)),
+        &format!("{:.1?}, {refused}", percentile(&pauses, 99)),
     );
     println!("{} shards changed hands", cluster.database.handovers().await - before);
     cluster.end().await;
@@ -170,7 +170,7 @@ async fn handover_to_a_new_node_and_back() {
 async fn webhooks_while_their_owner_dies() {
     let Some(mut cluster) = nodes(3, waiting_room()).await else { return };
     let sids = fill(&cluster, number("EML_FIGURE_CALLS", 10_000)).await;
-    let mut times = Vec::new();
+    let (mut times, prober) = (Vec::new(), Prober::new());
     for kill in 0..number("EML_FIGURE_KILLS", 30) {
         let victim = kill % 3 + 1;
         let owned: HashSet<u16> =
@@ -180,8 +180,9 @@ async fn webhooks_while_their_owner_dies() {
         let places = [victim, victim % 3 + 1, (victim + 1) % 3 + 1];
         let apis = Arc::new(places.map(|place| cluster.network.api(place)).to_vec());
         let sample = its.choose_multiple(&mut rand::rng(), SAMPLE).map(|sid| (*sid).clone());
-        let asking: Vec<_> =
-            sample.map(|sid| tokio::spawn(Prober::new().insist(apis.clone(), sid, Instant::now()))).collect();
+        let asking: Vec<_> = sample
+            .map(|sid| tokio::spawn(prober.clone().insist(apis.clone(), sid, Instant::now())))
+            .collect();
         tokio::time::sleep(Duration::from_millis(2)).await;
         cluster.node(victim).kill();
         for answer in asking {
@@ -193,7 +194,7 @@ async fn webhooks_while_their_owner_dies() {
     row(
         "webhook sent while its owner dies, p99 / longest",
         "≤ 2 s",
-        &format!("{:.0?} / {:.0?}", percentile(&times, 99), percentile(&times, 100)),
+        &format!("{:.1?} / {:.1?}", percentile(&times, 99), percentile(&times, 100)),
     );
     cluster.end().await;
 }
