@@ -225,15 +225,11 @@ impl Country {
         }
     }
 
-    async fn open_socket(
-        &self,
-        at: usize,
-        agent: AgentId,
-    ) -> (SocketId, mpsc::Receiver<Arc<AgentEvent>>, u64) {
+    async fn open_socket(&self, at: usize, agent: AgentId) -> Desk {
         let (sender, events) = mpsc::channel(64);
-        let socket = SocketId::fresh();
-        let attached = self.engine(at).attach(agent, socket, sender, None).await.unwrap();
-        (socket, events, attached.snapshot.sequence)
+        let (socket, engine) = (SocketId::fresh(), self.engine(at).clone());
+        let attached = engine.attach(agent, socket, sender, None).await.unwrap();
+        Desk { engine, agent, socket, events, last: attached.snapshot.sequence }
     }
 
     async fn make_ready(&self, at: usize, agent: AgentId) {
@@ -242,16 +238,46 @@ impl Country {
     }
 }
 
-async fn next(events: &mut mpsc::Receiver<Arc<AgentEvent>>, kind: &str) -> Arc<AgentEvent> {
-    let found = async {
-        loop {
-            let event = events.recv().await.expect("the channel is open");
-            if &*event.kind == kind {
-                return event;
+/// A socket, as its connection keeps it: opened again behind the last event whenever its channel closes.
+struct Desk {
+    engine: Engine,
+    agent: AgentId,
+    socket: SocketId,
+    events: mpsc::Receiver<Arc<AgentEvent>>,
+    last: u64,
+}
+
+impl Desk {
+    /// The next event of a kind; none before it is missing or comes twice.
+    async fn next(&mut self, kind: &str) -> Arc<AgentEvent> {
+        let found = async {
+            let mut missed = std::collections::VecDeque::new();
+            loop {
+                let event = match missed.pop_front() {
+                    Some(event) => Some(event),
+                    None => self.events.recv().await,
+                };
+                let Some(event) = event else {
+                    let (sender, events) = mpsc::channel(64);
+                    let attached = self.engine.attach(self.agent, self.socket, sender, Some(self.last));
+                    let attached = attached.await.unwrap();
+                    assert!(attached.resumed, "{attached:?}");
+                    self.events = events;
+                    missed = attached.missed.into();
+                    continue;
+                };
+                if event.sequence <= self.last {
+                    continue;
+                }
+                assert_eq!(event.sequence, self.last + 1, "nothing is missing");
+                self.last = event.sequence;
+                if &*event.kind == kind {
+                    return event;
+                }
             }
-        }
-    };
-    tokio::time::timeout(PATIENCE, found).await.expect("the event comes")
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the event comes")
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,9 +290,9 @@ async fn a_call_is_one_call_on_whichever_node_it_is_asked() {
         }
     }
     let agent = country.agents[0];
-    let (_, mut events, _) = country.open_socket(0, agent).await;
+    let mut desk = country.open_socket(0, agent).await;
     country.make_ready(1, agent).await;
-    let offer = next(&mut events, "offer.created").await;
+    let offer = desk.next("offer.created").await;
     assert!(offer.data.get().contains("CA") || offer.data.get().contains("call_"), "{}", offer.data);
     // The one who waited longest.
     country.await_state(2, CallId::derived("twilio", "CA0"), "offered").await;
@@ -291,9 +317,9 @@ async fn the_calls_of_a_node_that_dies_go_on_with_their_places() {
     assert!(begun.elapsed() < LEASE.duration(), "the refused connection tells sooner than the lease");
     country.settle().await;
     let agent = country.agents[0];
-    let (_, mut events, _) = country.open_socket(1, agent).await;
+    let mut desk = country.open_socket(1, agent).await;
     country.make_ready(0, agent).await;
-    next(&mut events, "offer.created").await;
+    desk.next("offer.created").await;
     country.await_state(0, calls[0], "offered").await;
     // What the dead node still wants to write is refused.
     let ghost = site.engine.call(calls[5], CallCommand::QueueFull { queue_id: country.queue_id });
@@ -342,16 +368,16 @@ async fn a_socket_outlives_the_node_of_its_session() {
     let agent = country.agents[0];
     let home = country.where_is(shard_of(agent.into())).await;
     let edge = (home + 1) % 3;
-    let (socket, mut events, _) = country.open_socket(edge, agent).await;
+    let mut desk = country.open_socket(edge, agent).await;
     country.make_ready(edge, agent).await;
-    let last = next(&mut events, "agent.state_changed").await.sequence;
+    let last = desk.next("agent.state_changed").await.sequence;
     let edge_name = country.sites[edge].me.node.clone();
     country.kill(home).await;
     let edge = country.sites.iter().position(|site| site.me.node == edge_name).unwrap();
     // The channel closes, and the connection opens it again behind the last event.
-    tokio::time::timeout(PATIENCE, async { while events.recv().await.is_some() {} }).await.unwrap();
-    let (sender, mut events) = mpsc::channel(64);
-    let attached = country.engine(edge).attach(agent, socket, sender, Some(last)).await.unwrap();
+    tokio::time::timeout(PATIENCE, async { while desk.events.recv().await.is_some() {} }).await.unwrap();
+    let (sender, events) = mpsc::channel(64);
+    let attached = country.engine(edge).attach(agent, desk.socket, sender, Some(last)).await.unwrap();
     assert!(attached.resumed, "{attached:?}");
     assert!(attached.snapshot.connected);
     let mut sequence = last;
@@ -359,8 +385,9 @@ async fn a_socket_outlives_the_node_of_its_session() {
         assert_eq!(event.sequence, sequence + 1);
         sequence = event.sequence;
     }
+    (desk.events, desk.last) = (events, sequence);
     country.arrive(edge, "CAafter").await;
-    let offer = next(&mut events, "offer.created").await;
+    let offer = desk.next("offer.created").await;
     assert_eq!(offer.sequence, sequence + 1, "no event is missing and none comes twice");
 }
 
@@ -373,9 +400,9 @@ async fn a_node_that_is_only_an_edge_owns_nothing_and_passes_everything_on() {
     assert!(view.owners.iter().flatten().all(|owner| &*owner.node != "edge"));
     let id = country.arrive(2, "CAedge").await;
     let agent = country.agents[0];
-    let (_, mut events, _) = country.open_socket(2, agent).await;
+    let mut desk = country.open_socket(2, agent).await;
     country.make_ready(2, agent).await;
-    next(&mut events, "offer.created").await;
+    desk.next("offer.created").await;
     country.await_state(2, id, "offered").await;
 }
 
