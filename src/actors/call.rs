@@ -103,7 +103,7 @@ fn order_carrier(engine: &Engine, call_id: CallId, provider: &str, leg_id: LegId
     };
     let (carrier, engine) = (engine.carrier(provider), engine.clone());
     engine.tracker().clone().spawn(async move {
-        let _turn = if kind == OrderKind::Check { Some(engine.turn_to_check().await) } else { None };
+        let _turn = if kind == OrderKind::Check { engine.turn_to_check().await } else { None };
         // A node that may not act any more leaves its orders to whoever took over.
         if engine.may_act().await.is_err() {
             return;

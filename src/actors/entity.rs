@@ -4,7 +4,6 @@
 //! the shard starts it again from there. Machines differ in their domain module and in their
 //! `Host`, which carries out their effects.
 
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -14,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::engine::Engine;
 use super::error::AskError;
+use super::fold::{Fold, Inbox};
 use super::letter::{Letter, News, Request, Response};
 use super::shard::{Bookkeeping, ShardMessage, ShardRef};
 use crate::domain::id::{CommandId, FactId};
@@ -28,8 +28,6 @@ use crate::store::journal::{Append, AppendOutcome};
 const PAGE: usize = 512;
 /// A tick that changed nothing is repeated after this time.
 const RETRY: Millis = Millis::from_secs(15);
-/// Questions that an entity remembers: far more than are ever under way for one at a time.
-const REMEMBERED: usize = 8;
 /// News that could not be stored is tried again after this time.
 const STORE_RETRY: Millis = Millis(250);
 
@@ -220,37 +218,23 @@ impl<H: Host> EntityState<H> {
         if self.machine.is_some() {
             return Ok(());
         }
-        let mut facts = Vec::new();
+        let mut fold = Fold::of(self.id);
         loop {
-            let after = facts.last().map_or(0, |last: &FactRecord| last.seq);
-            let page = self.engine.stores().journal.facts(self.id, after, PAGE).await?;
+            let page = self.engine.stores().journal.facts(self.id, fold.seq, PAGE).await?;
             let is_last = page.len() < PAGE;
-            facts.extend(page);
+            fold.take(page)?;
             if is_last {
                 break;
             }
         }
-        self.fold(facts)
+        self.settle(fold);
+        Ok(())
     }
 
-    /// State is the fold of its facts.
-    fn fold(&mut self, facts: Vec<FactRecord>) -> Result<(), StoreError> {
-        let mut machine = H::vacant(self.id);
-        let (mut seq, mut inbox) = (0, Inbox::default());
-        for record in facts {
-            let fact = serde_json::from_str(record.body.get()).map_err(|_| StoreError::Corrupt {
-                table: "facts",
-                column: "body",
-                id: record.id.to_string(),
-            })?;
-            machine.apply(&fact, record.at);
-            seq = record.seq;
-            inbox.note(record.cause);
-        }
-        self.seq = seq;
-        self.inbox = inbox;
-        self.machine = Some(machine);
-        Ok(())
+    fn settle(&mut self, fold: Fold<H>) {
+        self.seq = fold.seq;
+        self.inbox = fold.inbox;
+        self.machine = Some(fold.machine);
     }
 
     /// The machine as it stands after its facts.
@@ -413,7 +397,10 @@ impl<H: Host> EntityState<H> {
 
     async fn resume(&mut self, me: &ActorRef<EntityMessage<H>>, facts: Option<Vec<FactRecord>>) {
         let loaded = match facts {
-            Some(facts) if self.machine.is_none() => self.fold(facts),
+            Some(facts) if self.machine.is_none() => {
+                let mut fold = Fold::of(self.id);
+                fold.take(facts).map(|()| self.settle(fold))
+            }
             Some(_) | None => self.load().await,
         };
         if let Err(error) = loaded {
@@ -437,25 +424,6 @@ impl<H: Host> EntityState<H> {
         if self.machine.as_ref().is_none_or(Machine::may_park) {
             self.shard.note(Bookkeeping::Park { id: self.id, actor: me.get_id(), handled: self.handled });
         }
-    }
-}
-
-/// The last questions that led to facts; rebuilt from the journal, so that whoever takes the entity
-/// over knows them too.
-#[derive(Default)]
-struct Inbox(VecDeque<CommandId>);
-
-impl Inbox {
-    fn knows(&self, cause: CommandId) -> bool {
-        self.0.contains(&cause) && !seeded::has(Bug::ForgetInbox)
-    }
-
-    fn note(&mut self, cause: Option<CommandId>) {
-        let Some(cause) = cause.filter(|cause| self.0.back() != Some(cause)) else { return };
-        if self.0.len() == REMEMBERED {
-            self.0.pop_front();
-        }
-        self.0.push_back(cause);
     }
 }
 

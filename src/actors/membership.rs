@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::engine::Engine;
@@ -166,20 +166,6 @@ impl Actor for Membership {
         state.keep_going(&me).await;
         state.wind(&me);
         Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _me: ActorRef<MembershipMessage>,
-        event: SupervisionEvent,
-        _state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        match event {
-            SupervisionEvent::ActorStarted(_)
-            | SupervisionEvent::ProcessGroupChanged(_)
-            | SupervisionEvent::ActorTerminated(..)
-            | SupervisionEvent::ActorFailed(..) => Ok(()),
-        }
     }
 }
 

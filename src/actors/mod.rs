@@ -7,6 +7,7 @@ mod directory;
 mod engine;
 mod entity;
 mod error;
+mod fold;
 mod gateway;
 mod letter;
 mod membership;

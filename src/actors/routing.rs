@@ -73,8 +73,10 @@ impl Engine {
         command: AgentCommand,
     ) -> Result<AgentReply, AskError<AgentRefusal>> {
         let answer = self.ask::<AgentSession>(id.into(), command).await;
-        if let Ok(AgentReply::Done(snapshot)) = &answer {
-            self.hear_standing(Vec::new(), vec![(id, (**snapshot).clone())]);
+        if let Ok(AgentReply::Done(snapshot)) = &answer
+            && !self.owns(shard_of(id.into()))
+        {
+            self.note_far_session(id, (**snapshot).clone());
         }
         answer
     }

@@ -94,9 +94,14 @@ impl Engine {
         }
         for (id, snapshot) in agents {
             if !self.owns(shard_of(id.into())) {
-                self.inner().presence.insert(id, Presence { snapshot, readiness: None });
+                self.note_far_session(id, snapshot);
             }
         }
+    }
+
+    /// How a session of another node stands.
+    pub(super) fn note_far_session(&self, id: AgentId, snapshot: AgentSnapshot) {
+        self.inner().presence.insert(id, Presence { snapshot, readiness: None });
     }
 
     /// Sends an event to a socket of another node; answers whether it is on its way.
