@@ -142,6 +142,10 @@ ids! {
     AgentId = "agt";
     /// One person who can sign in.
     UserId = "usr";
+    /// One sign-in of one user, on one device, until it ends.
+    SessionId = "sid";
+    /// One program that is known to the authorization server.
+    ClientId = "cli";
     /// One place where calls wait.
     QueueId = "que";
     /// One offer of one call to one agent, also called reservation.

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod directory;
 pub mod event;
 pub mod id;
+pub mod identity;
 pub mod machine;
 pub mod node;
 pub mod placement;

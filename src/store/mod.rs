@@ -1,9 +1,11 @@
 //! Where things are kept, by role: journal, configuration records, call history.
 
 pub mod archive;
+pub mod audit;
 pub mod bus;
 pub mod cache;
 pub mod error;
+pub mod grants;
 pub mod history;
 pub mod inspection;
 pub mod journal;

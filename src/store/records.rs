@@ -26,12 +26,34 @@ pub enum RecordKind {
     Activity,
     /// A disposition.
     Disposition,
+    /// What a role may do, by its name.
+    Role,
+    /// A client of the authorization server, by its id.
+    Client,
+    /// An e-mail address that a user has, so that no other gets it.
+    Email,
+    /// The user behind somebody whom an outside provider knows.
+    OutsideIdentity,
+    /// A key that tokens are signed with; holds no secret of its own.
+    SigningKey,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::User, Self::Agent, Self::Queue, Self::Skill, Self::Number, Self::Activity, Self::Disposition];
+    pub const ALL: [Self; 12] = [
+        Self::User,
+        Self::Agent,
+        Self::Queue,
+        Self::Skill,
+        Self::Number,
+        Self::Activity,
+        Self::Disposition,
+        Self::Role,
+        Self::Client,
+        Self::Email,
+        Self::OutsideIdentity,
+        Self::SigningKey,
+    ];
 
     /// The stored word.
     #[must_use]
@@ -44,6 +66,11 @@ impl RecordKind {
             Self::Number => "number",
             Self::Activity => "activity",
             Self::Disposition => "disposition",
+            Self::Role => "role",
+            Self::Client => "client",
+            Self::Email => "email",
+            Self::OutsideIdentity => "outside_identity",
+            Self::SigningKey => "signing_key",
         }
     }
 }

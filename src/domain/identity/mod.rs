@@ -1,0 +1,7 @@
+//! Identity: who may do what, and what is noted of those who sign in and change things.
+
+mod audit;
+mod permission;
+
+pub use audit::{Actor, AuditEntry, GENESIS, Sealed, chain_hash};
+pub use permission::{Permission, PermissionSet, RoleName, UnknownPermission};
