@@ -134,7 +134,8 @@ impl Engine {
         let directory = self.directory();
         for session in self.stores().journal.open_entities(EntityKind::Agent, &[]).await? {
             let agent_id = AgentId::from_uuid(session.id);
-            if directory.agents.get(&agent_id).is_some_and(|agent| agent.queue_ids.contains(&queue_id)) {
+            // A session whose agent is not known here yet knows itself which queues it serves.
+            if directory.agents.get(&agent_id).is_none_or(|agent| agent.queue_ids.contains(&queue_id)) {
                 self.tell_agent(agent_id, AgentCommand::Announce);
             }
         }
