@@ -10,6 +10,7 @@ mod error;
 mod fold;
 mod gateway;
 mod letter;
+mod looking;
 mod membership;
 mod nest;
 mod orphans;
