@@ -5,6 +5,8 @@ mod demo;
 mod doctor;
 mod explain;
 mod failure;
+mod host;
+mod key;
 mod loadgen;
 mod migrate;
 mod move_store;
@@ -15,6 +17,7 @@ mod serve;
 mod simulated;
 mod span;
 mod tail;
+mod token;
 mod user;
 
 use std::path::PathBuf;
@@ -72,6 +75,12 @@ enum Command {
     /// Users.
     #[command(subcommand)]
     User(user::Command),
+    /// Access tokens.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The keys that tokens are signed with.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Prints the `OpenAPI` document.
     Openapi,
     /// Explains an error code.
@@ -122,6 +131,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
         Command::Node(command) => node::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
+        Command::Token(command) => token::run(command, load(None)?.settings).await,
+        Command::Key(command) => key::run(command, load(None)?.settings).await,
         Command::Openapi => {
             let document = crate::edge::openapi().to_pretty_json();
             output::line(document.map_err(|error| Failure::failed(error.to_string()))?);
