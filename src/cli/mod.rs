@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod audit;
 mod check_config;
 mod demo;
 mod doctor;
@@ -72,6 +73,9 @@ enum Command {
     /// The nodes of the cluster.
     #[command(subcommand)]
     Node(node::Command),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Users.
     #[command(subcommand)]
     User(user::Command),
@@ -130,6 +134,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Move(arguments) => move_store::run(arguments, load(None)?.settings).await,
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
         Command::Node(command) => node::run(command, load(None)?.settings).await,
+        Command::Audit(command) => audit::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
         Command::Token(command) => token::run(command, load(None)?.settings).await,
         Command::Key(command) => key::run(command, load(None)?.settings).await,
