@@ -5,12 +5,16 @@
 
 mod append;
 mod archive;
+mod audit;
 mod checkpoint;
+mod counters;
 mod cursors;
 mod errors;
+mod grants;
 mod history;
 mod journal;
 mod records;
+mod revocations;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -25,6 +29,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 
 use super::error::StoreError;
 use checkpoint::Checkpointer;
+pub use counters::RunningCounter;
 pub(super) use schema::{migrate, migrations};
 use writer::Writer;
 
