@@ -209,6 +209,12 @@ pub const ENTRIES: &[Entry] = &[
         "Get a fresh one from POST /ws/ticket.",
     ),
     entry(
+        ("EML-2010", "weak-password", Some(422)),
+        "password is too weak",
+        "The password is too short, one of those that are tried first, or easily guessed.",
+        "Take a longer one: several words that do not belong together; `feedback` advises.",
+    ),
+    entry(
         ("EML-3001", "call-not-found", Some(404)),
         "call not found",
         "There is no such call.",

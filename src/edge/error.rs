@@ -8,6 +8,7 @@ use crate::actors::AskError;
 use crate::domain::agent::AgentRefusal;
 use crate::domain::call::CallRefusal;
 use crate::domain::catalogue;
+use crate::domain::time::Millis;
 use crate::store::StoreError;
 
 macro_rules! codes {
@@ -92,6 +93,8 @@ codes! {
     OriginNotAllowed = "EML-2007", FORBIDDEN;
     /// The ticket was used, or is too old.
     BadTicket = "EML-2008", UNAUTHORIZED;
+    /// The password is too weak.
+    WeakPassword = "EML-2010", UNPROCESSABLE_ENTITY;
     /// There is no such call.
     CallNotFound = "EML-3001", NOT_FOUND;
     /// The call's state does not allow this.
@@ -127,7 +130,7 @@ codes! {
 }
 
 /// Seconds after which a client should come back when we were not able to serve it.
-const RETRY_AFTER: &str = "1";
+const RETRY_AFTER: u64 = 1;
 
 /// One unusable value of a request.
 #[derive(Debug, Clone)]
@@ -142,13 +145,15 @@ pub struct ApiError {
     code: Code,
     detail: Option<String>,
     faults: Vec<Fault>,
+    more: Vec<(&'static str, Value)>,
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     /// An error of this code.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self { code, detail: None, faults: Vec::new() }
+        Self { code, detail: None, faults: Vec::new(), more: Vec::new(), retry_after: None }
     }
 
     /// The same with what is special about this case.
@@ -162,6 +167,20 @@ impl ApiError {
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
+        self
+    }
+
+    /// The same with an extension member of the problem document (RFC 9457, 3.2).
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.more.push((name, value.into()));
+        self
+    }
+
+    /// The same telling when it makes sense to come again.
+    #[must_use]
+    pub const fn retry_after(mut self, span: Millis) -> Self {
+        self.retry_after = Some(span.0.div_ceil(1000));
         self
     }
 
@@ -189,6 +208,9 @@ impl ApiError {
             let fault = |fault: &Fault| json!({ "pointer": fault.pointer, "code": self.code.code(), "detail": fault.detail });
             problem["errors"] = self.faults.iter().map(fault).collect();
         }
+        for (name, value) in &self.more {
+            problem[*name] = value.clone();
+        }
         problem
     }
 }
@@ -199,7 +221,8 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(self.code.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+            let after = self.retry_after.unwrap_or(RETRY_AFTER);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

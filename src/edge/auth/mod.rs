@@ -2,6 +2,7 @@
 
 mod keys;
 mod login;
+pub mod passwords;
 mod permission;
 mod tickets;
 
