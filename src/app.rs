@@ -22,10 +22,12 @@ use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
-use crate::edge::auth::{Authority, Throttle, Tickets};
+use crate::edge::auth::links::{self, MadeLink, Purpose};
+use crate::edge::auth::passwords::{PasswordSettings, Passwords};
+use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
-    Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router, router, users,
 };
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
@@ -50,6 +52,8 @@ pub struct Node {
     pub telemetry_address: Option<SocketAddr>,
     /// Makes tokens.
     pub authority: Arc<Authority>,
+    /// What the handlers of this node share.
+    pub edge: EdgeState,
     drain: watch::Sender<Departure>,
     stop: CancellationToken,
     servers: Vec<JoinHandle<()>>,
@@ -81,11 +85,11 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let (member, joining) = member.unzip();
     let engine = actors::start(engine_settings(settings), stores, metrics, member).await?;
     let webhooks = providers(settings, &engine, &public_url)?;
-    let issuer = &settings.auth.issuer;
-    let authority = Arc::new(match &joining {
-        Some(joining) => Authority::of_seed(&joining.token_seed(), issuer)?,
-        None => Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), issuer)?,
+    let vault = Arc::new(match &joining {
+        Some(joining) => Vault::of_seed(&joining.token_seed()),
+        None => Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))?,
     });
+    let (authority, gate) = identity(settings, &vault, engine.stores()).await?;
     let beat = if let Some(joining) = joining {
         Some(joining.join(&engine, settings).await?)
     } else {
@@ -93,11 +97,12 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, webhooks, &authority, draining);
+    let state = edge_state(settings, &engine, (webhooks, &public_url), (&authority, &gate), draining)?;
     let stop = CancellationToken::new();
+    let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
-    let public = if is_edge { router(state) } else { inner_router(state) };
-    let mut servers = vec![serve(listener, public, stop.clone())];
+    let public = if is_edge { router(state.clone()) } else { inner_router(state.clone()) };
+    let mut servers = vec![serve(listener, public, stop.clone()), tokio::spawn(following)];
     let mut telemetry_address = None;
     if !settings.telemetry.listen.is_empty() {
         let listener = listen("telemetry.listen", &settings.telemetry.listen).await?;
@@ -105,10 +110,25 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
     let drain_for = settings.cluster.drain_ms.duration();
-    Ok(Node { engine, address, telemetry_address, authority, drain, stop, servers, beat, drain_for })
+    Ok(Node { engine, address, telemetry_address, authority, edge: state, drain, stop, servers, beat, drain_for })
 }
 
 impl Node {
+    /// A link that makes the first admin, as long as there is no user.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn first_link(&self) -> Result<Option<MadeLink>, StoreError> {
+        let stores = self.engine.stores();
+        if !users::all(&*stores.records).await?.is_empty() {
+            return Ok(None);
+        }
+        let settings = &self.edge.settings;
+        let now = self.engine.clock().now();
+        let purpose = &Purpose::FirstAdmin;
+        links::make(&*stores.grants, purpose, &settings.public_url, settings.link_ttl, now).await.map(Some)
+    }
+
     /// Waits until this run of the node is over for the others: it was drained, or others took over.
     /// A node that stands alone is never over.
     pub async fn ended(&self) -> EndReason {
@@ -141,6 +161,20 @@ impl Node {
             beat.stop().await;
         }
     }
+}
+
+/// What makes and refuses tokens, with what the store knows of it.
+async fn identity(
+    settings: &Settings,
+    vault: &Arc<Vault>,
+    stores: &Stores,
+) -> anyhow::Result<(Arc<Authority>, Arc<Gate>)> {
+    let auth = &settings.auth;
+    let authority = Authority::new(vault.clone(), &auth.issuer, auth.key_life_ms)?;
+    authority.keep_up(stores).await.context("keys that tokens are signed with")?;
+    let gate = Arc::new(Gate::default());
+    gate.catch_up(&*stores.grants).await.context("tokens that are refused")?;
+    Ok((Arc::new(authority), gate))
 }
 
 /// Opens every role.
@@ -263,26 +297,36 @@ fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioS
 fn edge_state(
     settings: &Settings,
     engine: &Engine,
-    webhooks: Webhooks,
-    authority: &Arc<Authority>,
+    (webhooks, public_url): (Webhooks, &str),
+    (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
-) -> EdgeState {
-    EdgeState {
+) -> anyhow::Result<EdgeState> {
+    let vault = authority.vault().clone();
+    let auth = &settings.auth;
+    let passwords = PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
+    let throttle = Throttle::new(engine.stores().grants.clone(), vault.clone(), auth.login_tries_per_minute);
+    Ok(EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
+        gate: gate.clone(),
+        sessions: Arc::new(Sessions::new(vault.clone())),
+        trail: Arc::new(Trail::new(engine.stores().audit.clone(), settings.node.name.clone())),
+        vault,
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
-        throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
+        passwords: Passwords::start(passwords).context("thread for passwords")?,
+        throttle: Arc::new(throttle),
         webhooks: Arc::new(webhooks),
-        settings: Arc::new(edge_settings(settings)),
+        settings: Arc::new(edge_settings(settings, public_url)?),
         set_up: Arc::default(),
-        no_such_user_hash: Arc::default(),
         drain,
-    }
+    })
 }
 
-fn edge_settings(settings: &Settings) -> EdgeSettings {
+fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSettings> {
+    let auth = &settings.auth;
+    let role = |name: &String| name.parse().map_err(anyhow::Error::msg);
     let proxies = settings.server.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
-    EdgeSettings {
+    Ok(EdgeSettings {
         node: settings.node.name.clone(),
         max_body_bytes: settings.server.max_body_bytes,
         request_timeout: settings.server.request_timeout_ms.duration(),
@@ -294,8 +338,18 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         default_max_wait: settings.calls.default_max_wait_ms,
         access_ttl: settings.auth.access_ttl_ms,
         refresh_ttl: settings.auth.refresh_ttl_ms,
-        bcrypt_cost: settings.auth.bcrypt_cost,
-        login_tries_per_minute: settings.auth.login_tries_per_minute,
+        session_ttl: settings.auth.session_ttl_ms,
+        step_up: settings.auth.step_up_ms,
+        public_url: public_url.to_owned(),
+        registration: match auth.registration.as_str() {
+            "open" => Registration::Open,
+            "invitation" => Registration::Invitation,
+            _ => Registration::Admin,
+        },
+        registration_role: role(&auth.registration_role)?,
+        second_factor_roles: auth.second_factor_roles.iter().map(role).collect::<Result<_, _>>()?,
+        link_ttl: auth.link_ttl_ms,
+        invitation_ttl: auth.invitation_ttl_ms,
         socket: SocketSettings {
             send_queue: settings.websocket.send_queue,
             ping_interval: settings.websocket.ping_interval_ms.duration(),
@@ -303,5 +357,5 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
             commands_per_second: settings.websocket.commands_per_second,
             allowed_origins: settings.websocket.allowed_origins.clone(),
         },
-    }
+    })
 }

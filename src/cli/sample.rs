@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, user};
 use crate::actors::Engine;
 use crate::domain::address::Address;
-use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Role, Skill, User};
+use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Skill, User};
+use crate::domain::identity::RoleName;
 use crate::domain::id::{AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
 use crate::domain::queue::Strategy;
 use crate::domain::time::{Clock, Millis};
+use crate::edge::users;
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, Records, StoredRecord};
 
@@ -120,9 +122,9 @@ impl Sample {
             let password = self.password.clone();
             let login = self.login.clone();
             let hashed =
-                tokio::task::spawn_blocking(move || user::new_user(&login, &password, Role::Admin, cost));
+                tokio::task::spawn_blocking(move || user::sample_user(&login, &password, RoleName::admin(), cost));
             let admin = hashed.await.map_err(|error| Failure::failed(error.to_string()))??;
-            user::insert(records, &User { id: self.admin_id, ..admin }).await?;
+            users::insert(records, &User { id: self.admin_id, ..admin }, Clock.now()).await?;
         }
         if queues.is_empty() {
             set_up_queues(records).await?;
@@ -144,7 +146,10 @@ impl Sample {
                 id: UserId::fresh(),
                 login,
                 name: name.clone(),
-                role: Role::Agent,
+                email: None,
+                email_verified: false,
+                roles: [RoleName::agent()].into(),
+                epoch: 0,
                 password_hash: password_hash.clone(),
                 enabled: true,
             };
@@ -158,7 +163,7 @@ impl Sample {
                 skills: skills.iter().map(|skill| (skill.id, level)).collect(),
                 voice_capacity: 1,
             };
-            user::insert(records, &user).await?;
+            users::insert(records, &user, Clock.now()).await?;
             keep(records, RecordKind::Agent, agent.id.uuid(), &name, &agent).await?;
             self.agents.push(SampleAgent { agent_id: agent.id, user_id: user.id, name });
         }

@@ -275,7 +275,7 @@ fn counter(account: &Account, standing: Standing) -> String {
 }
 
 fn too_many(wait: Millis) -> ApiError {
-    ApiError::new(Code::TooManyTries).retry_after(wait)
+    ApiError::new(Code::TooManyTries).with("retry_after", wait.0.div_ceil(1000))
 }
 
 /// What counts as one address: of IPv6 the network of 64 bits that one customer usually has.

@@ -1,123 +1,169 @@
-//! Users as the API shows them. The rest of identity has its own place in the plan.
+//! Users: how they come, what they may change themselves, what others change of them, and their roles.
 
-use axum::extract::State;
-use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+mod accounts;
+mod admin;
+mod list;
+mod password;
+mod profile;
+mod register;
+mod roles;
+mod start;
+mod view;
 
-use super::auth::{Caller, hash_password};
+use std::collections::BTreeSet;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::passwords::{Password, PasswordContext};
+use super::auth::{Act, Caller, Origin};
 use super::error::{ApiError, Code};
-use super::list::{List, Page};
-use super::request::Json;
 use super::router::EdgeState;
-use crate::domain::directory::{Role, User};
-use crate::domain::id::{AgentId, UserId};
-use crate::store::records::{RecordKind, StoredRecord};
+use crate::domain::directory::User;
+use crate::domain::id::UserId;
+use crate::domain::identity::{Actor, DisplayName, Email, Login, RoleName};
 
-/// Shortest password.
-const SHORTEST_PASSWORD: usize = 8;
+pub use accounts::{
+    Account, AccountError, NewAccount, all, by_email, by_id, by_login, change, create, has_other_admin, insert,
+    remove,
+};
+pub(super) use view::UserView;
 
-/// A user as shown.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct UserView {
-    /// Its id.
-    #[schema(value_type = String)]
-    id: UserId,
-    /// What it signs in with.
-    login: String,
-    /// Its name.
-    name: String,
-    /// What it may do.
-    role: Role,
-    /// Whether it may sign in.
-    enabled: bool,
-    /// The agent it signs in as.
-    #[schema(value_type = Option<String>)]
-    agent_id: Option<AgentId>,
+/// Somebody who is to become a user.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub login: Login,
+    pub password: Password,
+    pub name: Option<DisplayName>,
+    /// Its address, and whether somebody has vouched for that being its own.
+    pub email: Option<(Email, bool)>,
+    pub roles: BTreeSet<RoleName>,
 }
 
-impl UserView {
-    pub(super) fn of(user: &User, agent_id: Option<AgentId>) -> Self {
-        let User { id, login, name, role, enabled, .. } = user.clone();
-        Self { id, login, name, role, enabled, agent_id }
-    }
+/// Who asks for something, and from where.
+#[derive(Debug)]
+pub(super) struct By {
+    pub caller: Caller,
+    pub origin: Origin,
 }
 
-/// A new user.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewUser {
-    /// What it signs in with; unique, in any case.
-    login: String,
-    /// Its password, 8 characters to 72 bytes.
-    password: String,
-    /// Its name; the login when absent.
-    name: Option<String>,
-    /// What it may do.
-    role: Role,
-}
-
-/// Stores a new user.
+/// Makes a user for somebody who may make one.
 ///
 /// # Errors
-/// When the login is taken or the password not usable.
-pub(super) async fn create(
-    state: &EdgeState,
-    (login, password): (&str, String),
-    name: Option<String>,
-    role: Role,
-) -> Result<User, ApiError> {
-    let login = login.trim().to_lowercase();
-    if login.is_empty() || login.len() > 128 || login.chars().any(char::is_whitespace) {
-        return Err(
-            ApiError::new(Code::Validation).at("/login", "must be 1 to 128 characters without blanks")
-        );
-    }
-    if password.chars().count() < SHORTEST_PASSWORD {
-        return Err(ApiError::new(Code::Validation).at("/password", "must have at least 8 characters"));
-    }
-    let password_hash = hash_password(password, state.settings.bcrypt_cost).await?;
-    let name = name.unwrap_or_else(|| login.clone());
-    let user = User { id: UserId::fresh(), login: login.clone(), name, role, password_hash, enabled: true };
-    let now = state.engine.clock().now();
-    let body = serde_json::to_value(&user).map_err(|_| ApiError::new(Code::Internal))?;
-    let record =
-        StoredRecord { id: user.id.uuid(), key: login, body, version: 1, created_at: now, updated_at: now };
-    state.engine.stores().records.insert(RecordKind::User, record).await?;
+/// When a role is beyond the caller, and as [`admit`].
+pub(super) async fn make(state: &EdgeState, by: &By, newcomer: Newcomer) -> Result<User, ApiError> {
+    check_roles(state, &newcomer.roles)?;
+    check_reach(state, &by.caller, &newcomer.roles)?;
+    let user = admit(state, newcomer).await?;
+    let mut act = act("user.created", by.caller.actor(), user.id, &by.origin);
+    act.details.insert("roles".to_owned(), words(&user.roles).into());
+    state.trail.note(act).await?;
     Ok(user)
 }
 
-/// Makes a user.
-#[utoipa::path(post, path = "/users/register", tag = "users", request_body = NewUser, responses(
-    (status = 201, body = UserView), (status = 409, description = "login is taken"),
-))]
-pub(super) async fn register(
-    State(state): State<EdgeState>,
-    Json(NewUser { login, password, name, role }): Json<NewUser>,
-) -> Result<(StatusCode, axum::Json<UserView>), ApiError> {
-    let user = create(&state, (&login, password), name, role).await?;
-    Ok((StatusCode::CREATED, axum::Json(UserView::of(&user, None))))
+/// Makes a user of a newcomer whose password is good enough.
+///
+/// # Errors
+/// When login or address is taken or the password too weak, `TooManyTries` when too many wait.
+async fn admit(state: &EdgeState, newcomer: Newcomer) -> Result<User, ApiError> {
+    let Newcomer { login, password, name, email, roles } = newcomer;
+    let turn = state.passwords.turn()?;
+    let records = &*state.engine.stores().records;
+    // Told before the slow part; who comes second at the same time is told after it.
+    if by_login(records, login.as_str()).await?.is_some() {
+        return Err(AccountError::LoginTaken.into());
+    }
+    let address = email.as_ref().map(|(email, _)| email.as_str());
+    let shown = name.as_ref().map_or("", DisplayName::as_str);
+    let context = context(state, (login.as_str(), address, shown), &roles);
+    state.passwords.check_in(&turn, &password, &context).await?;
+    let password_hash = state.passwords.hash_in(&turn, password).await?;
+    let new = NewAccount { login, name, email, roles, password_hash };
+    Ok(create(records, new, state.engine.clock().now()).await?)
 }
 
-/// The caller's own user.
-#[utoipa::path(get, path = "/users/profile", tag = "users", responses((status = 200, body = UserView)))]
-pub(super) async fn profile(
-    State(state): State<EdgeState>,
-    caller: Caller,
-) -> Result<axum::Json<UserView>, ApiError> {
-    let stored = state.engine.stores().records.by_id(RecordKind::User, caller.user_id.uuid()).await?;
-    let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
-    let user = user.ok_or(ApiError::new(Code::NotFound))?;
-    Ok(axum::Json(UserView::of(&user, caller.agent_id)))
+/// What must be known to judge a password of somebody with this login, address and name.
+fn context(
+    state: &EdgeState,
+    (login, email, name): (&str, Option<&str>, &str),
+    roles: &BTreeSet<RoleName>,
+) -> PasswordContext {
+    let mut context = PasswordContext::of(login, email, name);
+    context.has_second_factor = roles.iter().any(|role| state.settings.second_factor_roles.contains(role));
+    context
 }
 
-/// Every user, by login.
-#[utoipa::path(get, path = "/users/list", tag = "users", responses((status = 200, body = List<UserView>)))]
-pub(super) async fn list(State(state): State<EdgeState>) -> Result<axum::Json<List<UserView>>, ApiError> {
-    let stored = state.engine.stores().records.all(RecordKind::User).await?;
+/// The same for a user.
+fn context_of(state: &EdgeState, user: &User) -> PasswordContext {
+    let email = user.email.as_ref().map(Email::as_str);
+    context(state, (&user.login, email, &user.name), &user.roles)
+}
+
+/// Refuses tokens of a user that were made before its last change of roles, password or standing.
+async fn refuse_older_tokens(state: &EdgeState, user: &User) -> Result<(), ApiError> {
+    Ok(state.gate.revoke(&*state.engine.stores().grants, user.id.uuid(), user.epoch).await?)
+}
+
+/// Whether a caller may give these roles, or act on somebody who has them: nobody gives or takes more
+/// than it has itself.
+fn check_reach(state: &EdgeState, caller: &Caller, roles: &BTreeSet<RoleName>) -> Result<(), ApiError> {
     let directory = state.engine.directory();
-    let users = stored.into_iter().filter_map(|record| serde_json::from_value::<User>(record.body).ok());
-    let data =
-        users.map(|user| UserView::of(&user, directory.agent_of(user.id).map(|agent| agent.id))).collect();
-    Ok(axum::Json(List { data, page: Page::whole() }))
+    if caller.permissions.includes(directory.permissions_of(roles)) {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::Forbidden).detail("these roles allow more than you may yourself"))
+}
+
+/// Whether there are such roles.
+fn check_roles(state: &EdgeState, roles: &BTreeSet<RoleName>) -> Result<(), ApiError> {
+    let directory = state.engine.directory();
+    if roles.is_empty() {
+        return Err(ApiError::new(Code::Validation).at("/roles", "must name one role at least"));
+    }
+    for role in roles {
+        if !RoleName::BUILT_IN.contains(&role.as_str()) && !directory.roles.contains_key(role) {
+            return Err(ApiError::new(Code::Validation).at("/roles", format!("there is no role `{role}`")));
+        }
+    }
+    Ok(())
+}
+
+/// What is noted of something that was done to a user.
+fn act<'a>(what: &'static str, actor: Actor, subject: UserId, origin: &'a Origin) -> Act<'a> {
+    let details = serde_json::Map::new();
+    Act { what, actor, subject: Some(subject.to_string()), origin: Some(origin), details }
+}
+
+fn words(roles: &BTreeSet<RoleName>) -> String {
+    roles.iter().map(RoleName::as_str).collect::<Vec<_>>().join(" ")
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Unknown => Self::new(Code::NotFound),
+            AccountError::LoginTaken => Self::new(Code::Exists).at("/login", "another user has this login"),
+            AccountError::EmailTaken => Self::new(Code::Exists).at("/email", "another user has this address"),
+            AccountError::Changed => Self::new(Code::PreconditionFailed),
+            AccountError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// All routes of users and roles.
+pub(super) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new()
+        .routes(routes!(register::register))
+        .routes(routes!(register::invite))
+        .routes(routes!(profile::show, profile::change))
+        .routes(routes!(password::change))
+        .routes(routes!(password::by_link))
+        .routes(routes!(password::make_link))
+        .routes(routes!(list::list))
+        .routes(routes!(admin::show, admin::change, admin::remove))
+        .routes(routes!(admin::set_roles))
+        .routes(routes!(roles::list))
+        .routes(routes!(roles::show, roles::set, roles::remove))
+        .routes(routes!(start::set_up))
+        .routes(routes!(start::page))
 }

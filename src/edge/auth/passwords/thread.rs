@@ -9,13 +9,12 @@ use std::sync::{Arc, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::super::super::error::{ApiError, Code};
-use crate::domain::time::Millis;
 
 /// The lowest priority of a thread.
 const NICENESS: i32 = 19;
 
-/// How long a client should wait that found the line full: about as long as some of it takes.
-const LINE_CLEARS_AFTER: Millis = Millis::from_secs(2);
+/// Seconds after which a client should come again that found the line full: some of it is over then.
+const LINE_CLEARS_AFTER: u64 = 2;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -51,7 +50,7 @@ impl SlowThread {
     pub(super) fn turn(&self) -> Result<Turn, ApiError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let full = || ApiError::new(Code::TooManyTries).detail("too many sign-ins at a time");
-        let place = place.map_err(|_| full().retry_after(LINE_CLEARS_AFTER))?;
+        let place = place.map_err(|_| full().with("retry_after", LINE_CLEARS_AFTER))?;
         Ok(Turn { jobs: self.jobs.clone(), place: Arc::new(place) })
     }
 }
