@@ -42,7 +42,7 @@ pub struct Credentials {
 
 /// What a sign-in leads to.
 #[derive(Serialize, ToSchema)]
-pub struct SignedIn {
+pub(in crate::edge) struct SignedIn {
     #[serde(flatten)]
     tokens: Tokens,
     /// For the next sign-in from this device.

@@ -10,9 +10,7 @@ use super::super::router::EdgeState;
 use super::super::auth::passwords::Password;
 use super::super::users::{self, By, Newcomer};
 use crate::domain::address::Address;
-use crate::domain::directory::{
-    ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill,
-};
+use crate::domain::directory::{ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
 use crate::domain::identity::{Login, RoleName};
 use crate::domain::queue::Strategy;
