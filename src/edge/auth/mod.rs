@@ -1,5 +1,6 @@
 //! Who is asking: tokens, passwords, tickets, permissions.
 
+mod factors;
 mod keys;
 mod login;
 mod permission;

@@ -1,0 +1,3 @@
+//! The second factor: codes of the present time, recovery codes, and when they are asked for.
+
+mod totp;
