@@ -108,7 +108,18 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
     let drain_for = settings.cluster.drain_ms.duration();
-    Ok(Node { engine, address, telemetry_address, authority, edge: state, drain, stop, servers, beat, drain_for })
+    Ok(Node {
+        engine,
+        address,
+        telemetry_address,
+        authority,
+        edge: state,
+        drain,
+        stop,
+        servers,
+        beat,
+        drain_for,
+    })
 }
 
 impl Node {
@@ -318,6 +329,8 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         refresh_ttl: settings.auth.refresh_ttl_ms,
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
+        second_factor_roles: settings.auth.second_factor_roles.clone(),
+        totp_issuer: settings.auth.totp_issuer.clone(),
         bcrypt_cost: settings.auth.bcrypt_cost,
         login_tries_per_minute: settings.auth.login_tries_per_minute,
         socket: SocketSettings {

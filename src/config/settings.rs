@@ -1,11 +1,12 @@
 //! The settings, section by section, as plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
 
 /// Everything.
@@ -131,6 +132,10 @@ pub struct Auth {
     pub session_ttl_ms: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up_ms: Millis,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: BTreeSet<RoleName>,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
     /// How long a key signs tokens until another one follows.
     pub key_life_ms: Millis,
     /// Cost of password hashes.

@@ -87,14 +87,16 @@ fn replay(known: &RememberedAnswer) -> Response {
     (status, headers, known.body.clone()).into_response()
 }
 
-/// What is remembered of an answer. A fault of ours is not: the client may try again.
+/// What is remembered of an answer. A fault of ours is not: the client may try again. Nor is what must
+/// not be stored, such as tokens and codes.
 async fn keep(
     response: Response,
     request_hash: String,
 ) -> Result<(Response, Option<RememberedAnswer>), ApiError> {
     let (mut parts, body) = response.into_parts();
     let body: Bytes = to_bytes(body, LONGEST).await.map_err(|_| ApiError::new(Code::Internal))?;
-    let answer = (!parts.status.is_server_error()).then(|| RememberedAnswer {
+    let is_private = parts.headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store");
+    let answer = (!parts.status.is_server_error() && !is_private).then(|| RememberedAnswer {
         request_hash,
         status: parts.status.as_u16(),
         body: String::from_utf8_lossy(&body).into_owned(),

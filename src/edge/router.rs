@@ -1,5 +1,6 @@
 //! All routes, the layers around them, and what handlers share.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
 use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
 use crate::actors::Engine;
+use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
 
 /// What the edge needs to know of the configuration.
@@ -56,6 +58,10 @@ pub struct EdgeSettings {
     pub session_ttl: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up: Millis,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: BTreeSet<RoleName>,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
     /// Cost of bcrypt.
     pub bcrypt_cost: u32,
     /// Sign-in tries per login, address and minute.
@@ -152,6 +158,10 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::login))
         .routes(routes!(auth::login_user))
         .routes(routes!(auth::refresh))
+        .routes(routes!(auth::answer, auth::show, auth::remove))
+        .routes(routes!(auth::enroll))
+        .routes(routes!(auth::confirm))
+        .routes(routes!(auth::renew))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::list))
         .routes(routes!(auth::end))

@@ -15,8 +15,9 @@ use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::EdgeState;
 use super::super::users::UserView;
-use super::Origin;
+use super::factors::{self, FirstFactor, Purpose};
 use super::sessions::{SignIn, Tokens};
+use super::{Origin, Secret};
 use crate::domain::directory::User;
 use crate::domain::time::Millis;
 use crate::store::cache::Cache;
@@ -35,6 +36,9 @@ pub struct Credentials {
     login: String,
     /// The password.
     password: String,
+    /// A code of the second factor, where one is known to be due.
+    #[schema(value_type = Option<String>)]
+    code: Option<Secret>,
 }
 
 /// What a sign-in leads to.
@@ -119,7 +123,7 @@ pub(crate) async fn login_user(
 async fn sign_in(
     State(state): State<EdgeState>,
     origin: Origin,
-    Json(Credentials { login, password }): Json<Credentials>,
+    Json(Credentials { login, password, code }): Json<Credentials>,
 ) -> Result<Response, ApiError> {
     let ip = origin.ip;
     let login = login.trim().to_lowercase();
@@ -139,7 +143,10 @@ async fn sign_in(
         return Err(ApiError::new(Code::BadCredentials));
     };
     tracing::info!(user = %user.id, %ip, "signed in");
-    let sign_in = SignIn { user: &user, amr: vec!["pwd"], client: None, origin: &origin };
+    let purpose = Purpose::sign_in(FirstFactor::Password);
+    let code = code.as_ref().map(Secret::expose);
+    let amr = factors::complete(&state, &user, purpose, code, &origin).await?;
+    let sign_in = SignIn { user: &user, amr, client: None, origin: &origin };
     let tokens = state.sessions.begin(&state, sign_in).await?;
     let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
     let body = SignedIn { tokens, user: UserView::of(&user, agent_id) };

@@ -4,15 +4,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
 use super::super::super::error::{ApiError, Code};
 use super::super::super::router::EdgeState;
-use super::super::Claims;
-use super::kept::{self, digest_of};
+use super::super::{Act, Origin};
+use super::kept::{digest_of, is_enrolled};
 use crate::domain::directory::User;
-use crate::domain::id::ClientId;
-use crate::domain::identity::PermissionSet;
+use crate::domain::id::{ClientId, SessionId};
 use crate::domain::identity::factor::OFFER_LIFE;
+use crate::domain::identity::{Actor, PermissionSet};
 use crate::domain::time::Millis;
 use crate::store::grants::{Grant, GrantKind};
 use crate::store::records::RecordKind;
@@ -20,29 +21,49 @@ use crate::store::records::RecordKind;
 /// How long somebody may look for the phone.
 const LIFE: Millis = Millis::from_secs(300);
 
+/// What somebody showed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstFactor {
+    /// A password.
+    Password,
+    /// That an outside provider knows it.
+    Outside,
+}
+
 /// What a second factor is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Purpose {
     /// To complete a sign-in.
     SignIn {
-        /// What was shown already, by the words of RFC 8176.
-        amr: Vec<String>,
-        /// The client that it is for, and what that may do.
+        /// What was shown already.
+        first: FirstFactor,
+        /// The client that it is for, and what that may do; absent for our own sign-in.
         client: Option<(ClientId, PermissionSet)>,
     },
-    /// To do something critical with a token that was made longer ago.
+    /// To do something critical in a session whose second factor was shown too long ago.
     StepUp {
-        /// What that token says.
-        claims: Box<Claims>,
+        /// That session.
+        session: SessionId,
     },
 }
 
 impl Purpose {
-    /// To complete our own sign-in by password.
+    /// To complete our own sign-in.
     #[must_use]
-    pub fn after_password() -> Self {
-        Self::SignIn { amr: vec!["pwd".to_owned()], client: None }
+    pub const fn sign_in(first: FirstFactor) -> Self {
+        Self::SignIn { first, client: None }
+    }
+
+    /// What was shown already, by the words of RFC 8176.
+    #[must_use]
+    pub fn methods(&self) -> Vec<&'static str> {
+        match self {
+            Self::SignIn { first: FirstFactor::Password, .. } => vec!["pwd"],
+            Self::SignIn { first: FirstFactor::Outside, .. } => vec!["ext"],
+            Self::StepUp { .. } => Vec::new(),
+        }
     }
 
     const fn code(&self) -> Code {
@@ -75,12 +96,18 @@ pub(super) struct Open {
 ///
 /// # Errors
 /// When the store does not take it.
-pub async fn challenge(state: &EdgeState, user: &User, purpose: Purpose) -> Result<ApiError, ApiError> {
-    let is_enrolled = kept::read(state, user.id).await?.factor.active.is_some();
-    let (life, methods): (_, &[&str]) =
-        if is_enrolled { (LIFE, &["totp", "recovery_code"]) } else { (OFFER_LIFE, &["enroll"]) };
+pub async fn challenge(
+    state: &EdgeState,
+    user: &User,
+    purpose: Purpose,
+    origin: &Origin,
+) -> Result<ApiError, ApiError> {
+    let (life, methods): (_, &[&str]) = if is_enrolled(state, user.id).await? {
+        (LIFE, &["totp", "recovery_code"])
+    } else {
+        (OFFER_LIFE, &["enroll"])
+    };
     let (secret, now) = (URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()), state.engine.clock().now());
-    let code = purpose.code();
     let body = serde_json::to_value(Body { purpose, epoch: user.epoch });
     let grant = Grant {
         kind: GrantKind::Challenge,
@@ -92,8 +119,13 @@ pub async fn challenge(state: &EdgeState, user: &User, purpose: Purpose) -> Resu
         expires_at: now + life,
     };
     state.engine.stores().grants.put(grant).await?;
-    let error = ApiError::new(code).with("challenge", secret).with("expires_in", life.0 / 1000);
-    Ok(error.with("methods", methods))
+    let (actor, subject) = (Actor::User { id: user.id }, Some(user.id.to_string()));
+    let mut details = Map::new();
+    details.insert("methods".to_owned(), methods.into());
+    let what = "user.second_factor_asked";
+    state.trail.note(Act { what, actor, subject, origin: Some(origin), details }).await?;
+    let error = ApiError::new(purpose.code()).with("challenge", secret);
+    Ok(error.with("expires_in", life.0 / 1000).with("methods", methods))
 }
 
 /// Finds an open challenge; it stays open.
@@ -102,9 +134,8 @@ pub async fn challenge(state: &EdgeState, user: &User, purpose: Purpose) -> Resu
 /// When there is none, or its user may not sign in any more or changed since.
 pub(super) async fn find(state: &EdgeState, secret: &str) -> Result<Open, ApiError> {
     let over = || ApiError::new(Code::ChallengeOver);
-    let stores = state.engine.stores();
     let (key, now) = (digest_of(secret), state.engine.clock().now());
-    let grant = stores.grants.get(GrantKind::Challenge, &key, now).await?.ok_or_else(over)?;
+    let grant = state.engine.stores().grants.get(GrantKind::Challenge, &key, now).await?.ok_or_else(over)?;
     let Body { purpose, epoch } = serde_json::from_value(grant.body).map_err(|_| over())?;
     let user = find_user(state, grant.subject).await?.filter(|user| user.enabled && user.epoch == epoch);
     Ok(Open { user: user.ok_or_else(over)?, purpose, key })

@@ -7,7 +7,7 @@ use super::super::super::router::EdgeState;
 use super::totp::TotpSecret;
 use crate::domain::id::UserId;
 use crate::domain::identity::Factor;
-use crate::domain::time::Millis;
+use crate::domain::time::{Millis, Timestamp};
 use crate::store::StoreError;
 use crate::store::grants::{Grant, GrantKind, Grants};
 
@@ -22,6 +22,7 @@ pub(super) struct Kept {
     pub(super) user: UserId,
     /// 0 when there is none yet.
     version: u64,
+    created_at: Timestamp,
 }
 
 /// Reads a user's factor; an empty one where there is none.
@@ -32,20 +33,29 @@ pub(super) async fn read(state: &EdgeState, user: UserId) -> Result<Kept, ApiErr
     let now = state.engine.clock().now();
     let grants = &state.engine.stores().grants;
     let Some(grant) = grants.get(GrantKind::Factor, &key(user), now).await? else {
-        return Ok(Kept { factor: Factor::default(), user, version: 0 });
+        return Ok(Kept { factor: Factor::default(), user, version: 0, created_at: now });
     };
     let factor = serde_json::from_value(grant.body).map_err(|error| {
         tracing::error!(%error, user = %user, "second factor cannot be read");
         ApiError::new(Code::Internal)
     })?;
-    Ok(Kept { factor, user, version: grant.version })
+    Ok(Kept { factor, user, version: grant.version, created_at: grant.created_at })
 }
 
-/// Stores what became of a factor; answers whether nobody else changed it since it was read.
+/// Whether a user has a second factor that counts.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn is_enrolled(state: &EdgeState, user: UserId) -> Result<bool, ApiError> {
+    Ok(read(state, user).await?.factor.active.is_some())
+}
+
+/// Stores what became of a factor; answers whether nobody else changed it since it was read, so that this
+/// is what counts.
 ///
 /// # Errors
 /// When the store cannot be written.
-pub(super) async fn write(state: &EdgeState, kept: Kept, next: &Factor) -> Result<bool, ApiError> {
+pub(super) async fn write(state: &EdgeState, kept: &Kept, next: &Factor) -> Result<bool, ApiError> {
     let now = state.engine.clock().now();
     // What was never confirmed goes by itself.
     let expires_at = match (&next.active, &next.offer) {
@@ -58,7 +68,7 @@ pub(super) async fn write(state: &EdgeState, kept: Kept, next: &Factor) -> Resul
         subject: kept.user.uuid(),
         body: serde_json::to_value(next).map_err(|_| ApiError::new(Code::Internal))?,
         version: kept.version.max(1),
-        created_at: now,
+        created_at: kept.created_at,
         expires_at,
     };
     let grants = &state.engine.stores().grants;

@@ -66,8 +66,14 @@ mod tests {
     #[test]
     fn letters_that_look_alike_are_the_same() {
         assert_eq!(read("OIL0-0000-0000-0000"), Some("0110000000000000".to_owned()));
-        for text in ["", "123456", "0000-0000-0000-000", "0000-0000-0000-00000", "u000-0000-0000-0000", "é000-0000-0000-0000"]
-        {
+        for text in [
+            "",
+            "123456",
+            "0000-0000-0000-000",
+            "0000-0000-0000-00000",
+            "u000-0000-0000-0000",
+            "é000-0000-0000-0000",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }
@@ -78,7 +84,8 @@ mod tests {
         let (ours, theirs) = (Vault::of_seed(&[1; 32]), Vault::of_seed(&[2; 32]));
         let one = hash(&ours, ann, code);
         assert_eq!(one, hash(&ours, ann, code));
-        for other in [hash(&theirs, ann, code), hash(&ours, ben, code), hash(&ours, ann, "0110000000000001")] {
+        for other in [hash(&theirs, ann, code), hash(&ours, ben, code), hash(&ours, ann, "0110000000000001")]
+        {
             assert_ne!(one, other);
         }
     }

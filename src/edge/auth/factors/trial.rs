@@ -9,9 +9,10 @@ use super::recovery;
 use crate::domain::directory::User;
 use crate::domain::id::UserId;
 use crate::domain::identity::{Actor, Factor, FactorRefusal, Method};
+use crate::domain::time::Millis;
 
-/// How often a try that lost against another begins again.
-const MOST_ROUNDS: usize = 8;
+/// How often a change that lost against another begins again.
+pub(super) const MOST_ROUNDS: usize = 8;
 /// Digits of a code of the present time.
 const DIGITS: usize = 6;
 
@@ -108,7 +109,7 @@ async fn tried(
                 | FactorRefusal::Exhausted),
             ) => return Ok(Err(refusal)),
         };
-        if kept::write(state, kept, &next).await? {
+        if kept::write(state, &kept, &next).await? {
             return Ok(outcome);
         }
     }
@@ -125,6 +126,14 @@ pub(super) fn refused(refusal: FactorRefusal) -> ApiError {
             .detail("there were too many wrong codes: only a recovery code counts now"),
         FactorRefusal::TooSoon(wait) => too_soon(wait),
     }
+}
+
+/// The answer to a code that comes too soon after wrong ones.
+fn too_soon(wait: Millis) -> ApiError {
+    let seconds = wait.0.div_ceil(1000);
+    ApiError::new(Code::TooManyTries)
+        .detail(format!("there were too many wrong codes: wait {seconds} s"))
+        .with("retry_after", seconds)
 }
 
 const fn word(refusal: FactorRefusal) -> &'static str {
