@@ -157,6 +157,22 @@ impl Node {
     }
 }
 
+/// What makes and refuses tokens, for a command beside a node: as the node itself would.
+///
+/// # Errors
+/// When the key file or the store cannot be used.
+pub async fn identity_of(
+    settings: &Settings,
+    stores: &Stores,
+) -> anyhow::Result<(Arc<Authority>, Arc<Gate>)> {
+    let vault = if settings.cluster.enabled {
+        Vault::of_seed(&cluster::token_seed(&cluster::secret(settings, stores).await?))
+    } else {
+        Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))?
+    };
+    identity(settings, &Arc::new(vault), stores).await
+}
+
 /// What makes and refuses tokens, with what the store knows of it.
 async fn identity(
     settings: &Settings,

@@ -37,12 +37,18 @@ impl RequestKey {
 pub(super) async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
     match key {
-        Some(key) if request.method() == Method::POST => {
+        Some(key) if request.method() == Method::POST && !answers_secrets(request.uri().path()) => {
             let answer = once(&state, &key, request, next).await;
             answer.unwrap_or_else(IntoResponse::into_response)
         }
         Some(_) | None => next.run(request).await,
     }
+}
+
+/// Whether answers hold tokens or the like, which are not kept where answers are.
+fn answers_secrets(path: &str) -> bool {
+    let beginnings = ["/auth/", "/oauth/", "/users/login", "/ws/", "/clients"];
+    beginnings.iter().any(|beginning| path.starts_with(beginning))
 }
 
 async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Result<Response, ApiError> {

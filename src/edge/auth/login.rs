@@ -43,7 +43,7 @@ pub struct Credentials {
 
 /// What a sign-in leads to.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SignedIn {
+pub(in crate::edge) struct SignedIn {
     #[serde(flatten)]
     tokens: Tokens,
     /// Who signed in.

@@ -30,7 +30,7 @@ pub use origin::Origin;
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
-pub use sessions::{Listed, Session, Sessions, SignIn, Tokens};
+pub use sessions::{Listed, Session, Sessions, SignIn, Tokens, host_session};
 pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
@@ -40,7 +40,7 @@ pub(crate) use factors::{
     enroll, remove, renew, show,
 };
 pub(crate) use login::{__path_login, __path_login_user, login_user};
-pub(crate) use session_routes::{
+pub(in crate::edge) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };
 pub(crate) use tickets::__path_issue;
