@@ -34,6 +34,7 @@ mod records_contract;
 mod redis;
 mod refusals;
 mod samples;
+mod second_factor;
 mod sqlite_file;
 mod support;
 mod walks;
