@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::OpenApi as Document;
@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::auth::passwords::Passwords;
 use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
@@ -58,16 +59,33 @@ pub struct EdgeSettings {
     pub session_ttl: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up: Millis,
-    /// Roles whose users must have a second factor.
-    pub second_factor_roles: BTreeSet<RoleName>,
     /// What authenticator apps show a code for.
     pub totp_issuer: String,
-    /// Cost of bcrypt.
-    pub bcrypt_cost: u32,
-    /// Sign-in tries per login, address and minute.
-    pub login_tries_per_minute: u32,
+    /// How the outside reaches us.
+    pub public_url: String,
+    /// Who may become a user.
+    pub registration: Registration,
+    /// What somebody is who registers without being asked.
+    pub registration_role: RoleName,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: BTreeSet<RoleName>,
+    /// Life of a link with which a password is set.
+    pub link_ttl: Millis,
+    /// Life of an invitation.
+    pub invitation_ttl: Millis,
     /// Limits of sockets.
     pub socket: SocketSettings,
+}
+
+/// Who may become a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Whom an admin makes one.
+    Admin,
+    /// Also who was invited.
+    Invitation,
+    /// Everybody.
+    Open,
 }
 
 /// Limits of sockets.
@@ -113,6 +131,8 @@ pub struct EdgeState {
     pub trail: Arc<Trail>,
     /// Tickets for sockets.
     pub tickets: Arc<Tickets>,
+    /// Works on passwords.
+    pub passwords: Passwords,
     /// Counts sign-in tries.
     pub throttle: Arc<Throttle>,
     /// Providers and their webhooks.
@@ -122,8 +142,6 @@ pub struct EdgeState {
     /// Held from the check of a change to the set-up until it is stored and read again, so that two
     /// changes that fit each alone cannot break each other.
     pub set_up: Arc<tokio::sync::Mutex<()>>,
-    /// A hash that no password has, of the configured cost; made when it is first needed.
-    pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.
     pub drain: watch::Receiver<Departure>,
 }
@@ -167,9 +185,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::end))
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
-        .routes(routes!(users::register))
-        .routes(routes!(users::profile))
-        .routes(routes!(users::list))
+        .merge(users::routes())
         .routes(routes!(calls::start_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))

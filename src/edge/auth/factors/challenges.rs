@@ -8,15 +8,15 @@ use serde_json::Map;
 
 use super::super::super::error::{ApiError, Code};
 use super::super::super::router::EdgeState;
+use super::super::super::users;
 use super::super::{Act, Origin};
 use super::kept::{digest_of, is_enrolled};
 use crate::domain::directory::User;
-use crate::domain::id::{ClientId, SessionId};
+use crate::domain::id::{ClientId, SessionId, UserId};
 use crate::domain::identity::factor::OFFER_LIFE;
 use crate::domain::identity::{Actor, PermissionSet};
 use crate::domain::time::Millis;
 use crate::store::grants::{Grant, GrantKind};
-use crate::store::records::RecordKind;
 
 /// How long somebody may look for the phone.
 const LIFE: Millis = Millis::from_secs(300);
@@ -156,6 +156,6 @@ pub(super) async fn end(state: &EdgeState, open: &Open) -> Result<(), ApiError> 
 /// # Errors
 /// When the store cannot be read.
 pub(super) async fn find_user(state: &EdgeState, id: uuid::Uuid) -> Result<Option<User>, ApiError> {
-    let stored = state.engine.stores().records.by_id(RecordKind::User, id).await?;
-    Ok(stored.and_then(|record| serde_json::from_value(record.body).ok()))
+    let account = users::by_id(&*state.engine.stores().records, UserId::from_uuid(id)).await?;
+    Ok(account.map(|account| account.user))
 }

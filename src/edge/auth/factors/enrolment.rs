@@ -4,6 +4,7 @@ use serde_json::Map;
 
 use super::super::super::error::{ApiError, Code};
 use super::super::super::router::EdgeState;
+use super::super::super::users::{self, AccountError};
 use super::super::{Act, Caller, Origin};
 use super::challenges::Open;
 use super::routes::Enrolment;
@@ -14,8 +15,6 @@ use crate::domain::directory::User;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::identity::factor::{OFFER_LIFE, RECOVERY_CODES};
 use crate::domain::identity::{Actor, Factor, FactorRefusal};
-use crate::store::StoreError;
-use crate::store::records::{RecordKind, StoredRecord};
 
 /// Who sets a second factor up.
 pub(super) enum Enroller {
@@ -171,23 +170,13 @@ pub(super) async fn remove(
 
 /// Lets a user's epoch grow; answers with the new one.
 async fn raise_epoch(state: &EdgeState, id: UserId) -> Result<u64, ApiError> {
-    let records = &state.engine.stores().records;
-    for _ in 0..MOST_ROUNDS {
-        let stored =
-            records.by_id(RecordKind::User, id.uuid()).await?.ok_or(ApiError::new(Code::NotFound))?;
-        let user: User =
-            serde_json::from_value(stored.body.clone()).map_err(|_| ApiError::new(Code::Internal))?;
-        let user = User { epoch: user.epoch + 1, ..user };
-        let body = serde_json::to_value(&user).map_err(|_| ApiError::new(Code::Internal))?;
-        let updated_at = state.engine.clock().now();
-        let changed = StoredRecord { body, updated_at, ..stored };
-        match records.update(RecordKind::User, changed).await {
-            Ok(_) => return Ok(user.epoch),
-            Err(StoreError::Changed) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(ApiError::new(Code::Overloaded))
+    let edit = |user: &mut User| {
+        user.epoch += 1;
+        Ok::<(), AccountError>(())
+    };
+    let (records, now) = (&*state.engine.stores().records, state.engine.clock().now());
+    let (_, after) = users::change(records, id, None, now, edit).await?;
+    Ok(after.user.epoch)
 }
 
 fn recovery_codes(state: &EdgeState, user: UserId) -> (Vec<String>, Vec<String>) {
