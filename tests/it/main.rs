@@ -36,6 +36,7 @@ mod records_contract;
 mod redis;
 mod refusals;
 mod samples;
+mod second_factor;
 mod sessions;
 mod sign_in;
 mod sqlite_file;
