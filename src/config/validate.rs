@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::oidc;
 use super::settings::{Provider, Settings};
 use crate::domain::node::Role;
 use crate::domain::time::Millis;
@@ -58,6 +59,9 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     );
     for (name, provider) in &settings.providers {
         faults.provider(name, provider);
+    }
+    for (name, section) in &settings.auth.oidc {
+        faults.0.extend(oidc::faults(name, section));
     }
     faults.0
 }

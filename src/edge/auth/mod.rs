@@ -2,6 +2,7 @@
 
 mod keys;
 mod login;
+mod outside;
 mod permission;
 mod tickets;
 
