@@ -22,7 +22,8 @@ use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
-use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use crate::edge::auth::{
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
@@ -83,6 +84,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let (member, joining) = member.unzip();
     let engine = actors::start(engine_settings(settings), stores, metrics, member).await?;
     let webhooks = providers(settings, &engine, &public_url)?;
+    let outside = outside_providers(settings, &public_url)?;
     let vault = Arc::new(match &joining {
         Some(joining) => Vault::of_seed(&joining.token_seed()),
         None => Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))?,
@@ -95,7 +97,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, webhooks, (&authority, &gate), draining);
+    let state = edge_state(settings, &engine, (webhooks, outside), (&authority, &gate), draining);
     let stop = CancellationToken::new();
     let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
@@ -264,6 +266,34 @@ fn providers(settings: &Settings, engine: &Engine, public_url: &str) -> anyhow::
     Ok(Webhooks::new(sections))
 }
 
+/// The outside providers that people sign in with.
+fn outside_providers(settings: &Settings, public_url: &str) -> anyhow::Result<OutsideProviders> {
+    let mut providers = Vec::new();
+    for (name, section) in &settings.auth.oidc {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let base = given(&section.public_url).unwrap_or_else(|| public_url.to_owned());
+        let outside = OutsideSettings {
+            name: name.clone(),
+            title: given(&section.title).unwrap_or_else(|| name.clone()),
+            issuer: section.issuer.clone(),
+            client_id: section.client_id.clone(),
+            client_secret: given(&section.client_secret),
+            redirect_url: format!("{}/auth/oidc/{name}/callback", base.trim_end_matches('/')),
+            scopes: section.scopes.clone(),
+            roles_claim: given(&section.roles_claim),
+            roles: section.role_of_groups(),
+            default_roles: section.roles_of_all(),
+            create_users: section.create_users,
+            link_by_email: section.link_by_email,
+            trust_second_factor: section.trust_second_factor,
+            return_urls: section.return_urls.clone(),
+        };
+        let provider = OutsideProvider::new(outside).with_context(|| format!("auth.oidc.{name}"))?;
+        providers.push(Arc::new(provider));
+    }
+    Ok(OutsideProviders::new(providers))
+}
+
 fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioSettings {
     let api_base = if provider.api_base.is_empty() { TWILIO_API } else { &provider.api_base };
     TwilioSettings {
@@ -280,7 +310,7 @@ fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioS
 fn edge_state(
     settings: &Settings,
     engine: &Engine,
-    webhooks: Webhooks,
+    (webhooks, outside): (Webhooks, OutsideProviders),
     (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
 ) -> EdgeState {
@@ -295,6 +325,7 @@ fn edge_state(
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
         throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
         webhooks: Arc::new(webhooks),
+        outside: Arc::new(outside),
         settings: Arc::new(edge_settings(settings)),
         set_up: Arc::default(),
         no_such_user_hash: Arc::default(),

@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
 use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
@@ -109,6 +109,8 @@ pub struct EdgeState {
     pub tickets: Arc<Tickets>,
     /// Counts sign-in tries.
     pub throttle: Arc<Throttle>,
+    /// Outside providers that people sign in with.
+    pub outside: Arc<OutsideProviders>,
     /// Providers and their webhooks.
     pub webhooks: Arc<Webhooks>,
     /// The settings.
@@ -157,10 +159,18 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::end))
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
+        .routes(routes!(auth::providers))
+        .routes(routes!(auth::begin))
+        .routes(routes!(auth::callback))
+        .routes(routes!(auth::exchange))
+        .routes(routes!(auth::link))
+        .routes(routes!(auth::identities))
+        .routes(routes!(auth::unlink))
         .routes(routes!(users::register))
         .routes(routes!(users::profile))
         .routes(routes!(users::list))
         .routes(routes!(calls::start_call))
+        .routes(routes!(calls::check_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))
         .routes(routes!(history::show))

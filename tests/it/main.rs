@@ -25,6 +25,7 @@ mod members_contract;
 mod move_store;
 mod nodes;
 mod one_call;
+mod outside;
 mod postgres;
 mod postgres_faults;
 mod postgres_members;

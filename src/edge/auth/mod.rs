@@ -28,6 +28,7 @@ pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
 pub use login::{Throttle, hash_password, login};
 pub use origin::Origin;
+pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
@@ -37,6 +38,10 @@ pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
 pub(crate) use login::{__path_login, __path_login_user, login_user};
+pub(crate) use outside::{
+    __path_begin, __path_callback, __path_exchange, __path_identities, __path_link, __path_providers,
+    __path_unlink, begin, callback, exchange, identities, link, providers, unlink,
+};
 pub(crate) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };

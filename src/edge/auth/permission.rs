@@ -19,7 +19,7 @@ pub enum Access {
     Critical(Permission),
 }
 
-use Access::{Needs, Public};
+use Access::{Critical, Needs, Public};
 use Permission::{
     AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead,
     SetupWrite, UsersRead, UsersWrite,
@@ -41,12 +41,20 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/auth/logout", Needs(Own)),
     ("GET", "/auth/sessions", Needs(Own)),
     ("DELETE", "/auth/sessions/{id}", Needs(Own)),
+    ("GET", "/auth/oidc", Public),
+    ("GET", "/auth/oidc/{provider}", Public),
+    ("GET", "/auth/oidc/{provider}/callback", Public),
+    ("POST", "/auth/oidc/{provider}/exchange", Public),
+    ("POST", "/auth/oidc/{provider}/link", Critical(Own)),
+    ("GET", "/auth/identities", Needs(Own)),
+    ("DELETE", "/auth/identities/{id}", Critical(Own)),
     ("GET", "/ws", Needs(Own)),
     ("POST", "/ws/ticket", Needs(Own)),
     ("GET", "/users/profile", Needs(Own)),
     ("POST", "/users/register", Needs(UsersWrite)),
     ("GET", "/users/list", Needs(UsersRead)),
     ("POST", "/calls/start", Needs(CallsControl)),
+    ("POST", "/calls/check", Needs(CallsControl)),
     ("GET", "/calls/active", Needs(CallsRead)),
     ("GET", "/calls/history", Needs(CallsRead)),
     ("GET", "/calls/{id}", Needs(CallsRead)),

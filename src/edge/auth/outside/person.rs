@@ -8,8 +8,6 @@ use serde_json::{Map, Value};
 
 use crate::domain::identity::RoleName;
 
-/// Longest name that is taken over, in characters.
-const LONGEST_NAME: usize = 100;
 /// Most groups that are looked at.
 const MOST_GROUPS: usize = 1000;
 /// What RFC 8176 calls it when more than one factor was shown.
@@ -52,33 +50,22 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 /// Somebody whom an outside provider vouches for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Person {
     /// The provider's issuer.
-    pub issuer: String,
+    pub(super) issuer: String,
     /// The provider's own id of the person; never used again for another.
-    pub subject: String,
+    pub(super) subject: String,
     /// The e-mail address, if the provider has verified it.
-    pub verified_email: Option<String>,
+    pub(super) verified_email: Option<String>,
     /// What the person is called in sign-ins there; may be changed and given to others.
-    pub preferred_login: Option<String>,
+    pub(super) preferred_login: Option<String>,
     /// The person's name.
-    pub name: Option<String>,
+    pub(super) name: Option<String>,
     /// The groups; absent when the claim is.
-    pub groups: Option<Vec<String>>,
+    pub(super) groups: Option<Vec<String>>,
     /// Whether a second factor was shown there.
-    pub is_strong: bool,
-}
-
-impl Person {
-    /// A name that can be shown.
-    #[must_use]
-    pub fn shown_name(&self) -> Option<String> {
-        let name = self.name.as_deref()?;
-        let clean = name.chars().filter(|letter| !letter.is_control()).take(LONGEST_NAME);
-        let clean = clean.collect::<String>().trim().to_owned();
-        (!clean.is_empty()).then_some(clean)
-    }
+    pub(super) is_strong: bool,
 }
 
 /// Whether the methods of a sign-in say that a second factor was shown.
@@ -145,21 +132,5 @@ mod tests {
             let found: Vec<_> = roles(&groups, &rules, &everybody).iter().map(ToString::to_string).collect();
             assert_eq!(found, want, "{groups:?}");
         }
-    }
-
-    #[test]
-    fn a_name_is_shown_without_what_could_deceive() {
-        let named = |name: &str| Person {
-            issuer: String::new(),
-            subject: String::new(),
-            verified_email: None,
-            preferred_login: None,
-            name: Some(name.to_owned()),
-            groups: None,
-            is_strong: false,
-        };
-        assert_eq!(named(" Ann\u{7} \n").shown_name().as_deref(), Some("Ann"));
-        assert_eq!(named(" \t").shown_name(), None);
-        assert_eq!(named(&"é".repeat(300)).shown_name().map(|name| name.chars().count()), Some(100));
     }
 }

@@ -30,9 +30,11 @@ use crate::domain::time::Clock;
 /// How long a discovery document and its keys are used before they are read again.
 const FRESH: Duration = Duration::from_secs(3600);
 /// How old keys must be for a token with an unknown one to have them read again.
-const KEYS_OLD: Duration = Duration::from_secs(30);
+const KEYS_OLD: Duration = Duration::from_secs(1);
 /// How long a provider that did not answer is not asked again, so that nobody waits in line for it.
 const REST: Duration = Duration::from_secs(2);
+/// How far the provider's clock may be ahead of ours, in seconds.
+const CLOCKS_APART: i64 = 60;
 /// Longest id of a person, in bytes (OpenID Connect Core 1.0, section 2).
 const LONGEST_SUBJECT: usize = 255;
 
@@ -141,7 +143,7 @@ pub struct OutsideSettings {
 
 /// Why a provider did not say who somebody is.
 #[derive(Debug, thiserror::Error)]
-pub enum OutsideError {
+pub(super) enum OutsideError {
     /// It does not answer, or not as it should.
     #[error("the provider does not answer as it should: {0}")]
     Unreachable(String),
@@ -200,6 +202,11 @@ impl OutsideProvider {
     /// When there is no TLS to be had.
     pub fn new(settings: OutsideSettings) -> Result<Self, reqwest::Error> {
         Ok(Self { settings, transport: Transport::new()?, knowledge: Mutex::default() })
+    }
+
+    /// Whether nobody on the way can read what people bring back.
+    pub(super) fn is_private(&self) -> bool {
+        self.settings.redirect_url.starts_with("https://")
     }
 
     /// Where to send somebody who wants to sign in.
@@ -367,6 +374,10 @@ fn verified<'t>(
     let verifier = known.client.id_token_verifier().set_allowed_algs(ALGORITHMS);
     // Another audience could take the token that it got to us.
     let verifier = verifier.set_other_audience_verifier_fn(|_| false).set_time_fn(now);
+    let verifier = verifier.set_issue_time_verifier_fn(move |made: chrono::DateTime<chrono::Utc>| {
+        let is_past = made.timestamp() <= now().timestamp() + CLOCKS_APART;
+        if is_past { Ok(()) } else { Err("it was made in the future".to_owned()) }
+    });
     let claims = token.claims(&verifier, nonce)?;
     match claims.authorized_party() {
         Some(party) if party != known.client.client_id() => {
