@@ -23,7 +23,9 @@ use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
 use crate::edge::auth::{
-    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets,
+    Trail, Vault,
+};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
@@ -110,7 +112,18 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
     let drain_for = settings.cluster.drain_ms.duration();
-    Ok(Node { engine, address, telemetry_address, authority, edge: state, drain, stop, servers, beat, drain_for })
+    Ok(Node {
+        engine,
+        address,
+        telemetry_address,
+        authority,
+        edge: state,
+        drain,
+        stop,
+        servers,
+        beat,
+        drain_for,
+    })
 }
 
 impl Node {

@@ -165,11 +165,7 @@ mod tests {
     use super::*;
 
     fn section() -> Oidc {
-        Oidc {
-            issuer: "https://id.example.org".to_owned(),
-            client_id: "eml".to_owned(),
-            ..Oidc::default()
-        }
+        Oidc { issuer: "https://id.example.org".to_owned(), client_id: "eml".to_owned(), ..Oidc::default() }
     }
 
     #[test]

@@ -143,11 +143,17 @@ fn sections_of_outside_providers_have_names_of_their_own() {
     assert_eq!((auth.issuer.as_str(), section.client_secret.as_str()), ("here", "s3cret"));
     assert_eq!((section.create_users, section.scopes.clone()), (true, vec!["groups".to_owned()]));
     for (text, want) in [
-        ("[auth.oidc.work]\nissuerr = \"x\"\n", "\"issuerr\" is not a key of [auth.oidc.work]; did you mean \"issuer\"?"),
+        (
+            "[auth.oidc.work]\nissuerr = \"x\"\n",
+            "\"issuerr\" is not a key of [auth.oidc.work]; did you mean \"issuer\"?",
+        ),
         ("[auth.oidc]\nwork = 1\n", "auth.oidc.work must be a section, not a whole number"),
         ("[auth]\noidc = 1\n", "auth.oidc must be a section, not a whole number"),
         ("[auth.oidc.work]\nroles = 1\n", "auth.oidc.work.roles must be a list of texts, not a whole number"),
-        ("[auth.oidc.work]\nissuer = \"http://id.example.org\"\n", "auth.oidc.work.issuer must be an https URL"),
+        (
+            "[auth.oidc.work]\nissuer = \"http://id.example.org\"\n",
+            "auth.oidc.work.issuer must be an https URL",
+        ),
         ("[auth.oidc.work]\nissuer = \"https://id.example.org\"\n", "auth.oidc.work.client_id must be set"),
     ] {
         let told = message(&file(text));

@@ -28,7 +28,8 @@ impl Page {
     /// Where it leads.
     pub(super) fn location(&self) -> Url {
         let place = self.headers.get(header::LOCATION);
-        let place = place.unwrap_or_else(|| panic!("{} {} leads nowhere: {}", self.url, self.status, self.body));
+        let place =
+            place.unwrap_or_else(|| panic!("{} {} leads nowhere: {}", self.url, self.status, self.body));
         self.url.join(place.to_str().unwrap()).unwrap()
     }
 

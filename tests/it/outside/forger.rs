@@ -73,8 +73,12 @@ impl Forger {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let issuer = format!("http://{}", listener.local_addr().unwrap());
         let key = || Ed25519KeyPair::generate().unwrap();
-        let inner =
-            Inner { issuer, key: Mutex::new((key(), "one".to_owned())), other: key(), script: Mutex::default() };
+        let inner = Inner {
+            issuer,
+            key: Mutex::new((key(), "one".to_owned())),
+            other: key(),
+            script: Mutex::default(),
+        };
         let forger = Self(Arc::new(inner));
         let router = axum::Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
@@ -122,7 +126,8 @@ impl Forger {
         let part = |value: &Value| BASE64.encode(value.to_string());
         let signed = format!("{}.{}", part(&script.header), part(&script.claims));
         let message = signed.as_bytes();
-        let mac = |secret: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec();
+        let mac =
+            |secret: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message).as_ref().to_vec();
         let key = self.0.key.lock().unwrap();
         let signature = match script.signer {
             Signer::Own => key.0.sign(message).as_ref().to_vec(),
@@ -179,7 +184,9 @@ async fn token(State(forger): State<Forger>) -> Response {
             answer["padding"] = "x".repeat(600 * 1024).into();
             axum::Json(answer).into_response()
         }
-        Answer::Elsewhere => (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")], Body::empty()).into_response(),
+        Answer::Elsewhere => {
+            (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")], Body::empty()).into_response()
+        }
         Answer::BadAccessToken => {
             answer["access_token"] = "two\nlines".into();
             axum::Json(answer).into_response()

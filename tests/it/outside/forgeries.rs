@@ -163,7 +163,11 @@ async fn an_answer_works_once_and_only_in_the_browser_that_asked() {
     for (why, url, want) in [
         ("no state", Url::parse(&format!("{CALLBACK}?code=c")).unwrap(), "EML-2012"),
         ("an unknown state", way_back("x", &[("code", "c")]), "EML-2012"),
-        ("another issuer", way_back(&second, &[("code", "c"), ("iss", "https://id.example.org")]), "EML-2015"),
+        (
+            "another issuer",
+            way_back(&second, &[("code", "c"), ("iss", "https://id.example.org")]),
+            "EML-2015",
+        ),
     ] {
         assert_eq!(code(&stand.come_back(&mut browser, &url).await), want, "{why}");
     }
@@ -172,7 +176,11 @@ async fn an_answer_works_once_and_only_in_the_browser_that_asked() {
         ("no code", vec![("iss", issuer.as_str())], "EML-2015"),
         ("turned down", vec![("error", "access_denied"), ("iss", &issuer)], "EML-2005"),
         ("a fault there", vec![("error", "server_error"), ("iss", &issuer)], "EML-2015"),
-        ("a code and an error", vec![("code", "c"), ("error", "access_denied"), ("iss", &issuer)], "EML-2005"),
+        (
+            "a code and an error",
+            vec![("code", "c"), ("error", "access_denied"), ("iss", &issuer)],
+            "EML-2005",
+        ),
     ] {
         let (state, nonce) = set_out(&stand, &mut browser, "").await;
         forger.answers(forger.good(&nonce));
@@ -327,7 +335,8 @@ async fn users_link_and_unlink_their_identities() {
     assert_eq!((status, &refusal["code"]), (StatusCode::CONFLICT, &json!("EML-1009")), "another user's");
 
     let (_, list) = stand.ask(reqwest::Method::GET, "/auth/identities", token(&first)).await;
-    let ids: Vec<_> = list["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        list["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 2, "{list}");
     let remove = |id: &str| format!("/auth/identities/{id}");
     let (status, _) = stand.ask(reqwest::Method::DELETE, &remove(ids[1]), token(&other)).await;

@@ -13,7 +13,8 @@ use super::provider::{RealProvider, Setup};
 use super::stand::{CALLBACK, Stand, ann, code, open_section, roles, section, token};
 
 /// The usual provider.
-const USUAL: Setup = Setup { client_auth: "client_secret_basic", algorithm: "RS256", id_token_has_all: false };
+const USUAL: Setup =
+    Setup { client_auth: "client_secret_basic", algorithm: "RS256", id_token_has_all: false };
 
 /// Signs in through the pages of the provider.
 async fn sign_in(stand: &Stand, browser: &mut Browser, login: &str) -> Page {
@@ -36,7 +37,8 @@ async fn somebody_new_becomes_a_user_and_stays_that_user() {
     assert_eq!(roles(&first), ["supervisor"]);
     let (status, profile) = stand.ask(Method::GET, "/users/profile", token(&first)).await;
     assert_eq!((status, &profile["id"]), (StatusCode::OK, &first["user"]["id"]));
-    let (status, _) = stand.post("/auth/refresh", &json!({ "refresh_token": first["refresh_token"] }), None).await;
+    let (status, _) =
+        stand.post("/auth/refresh", &json!({ "refresh_token": first["refresh_token"] }), None).await;
     assert_eq!(status, StatusCode::OK);
 
     // Another name and login there: the same person.
@@ -51,7 +53,11 @@ async fn somebody_new_becomes_a_user_and_stays_that_user() {
 
     provider.people(&json!({ "ann-1": ann(&["whatever"]) }));
     let page = sign_in(&stand, &mut Browser::new(), "ann-1").await;
-    assert_eq!((page.status, code(&page)), (StatusCode::FORBIDDEN, "EML-2003".to_owned()), "no group, no role");
+    assert_eq!(
+        (page.status, code(&page)),
+        (StatusCode::FORBIDDEN, "EML-2003".to_owned()),
+        "no group, no role"
+    );
     let (status, _) = stand.ask(Method::GET, "/users/profile", token(&again)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     let noted = stand.noted().await;

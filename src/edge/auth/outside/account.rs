@@ -94,7 +94,9 @@ pub(super) async fn resolve(
         return link_as(state, (settings, person), user, By::Email, origin).await;
     }
     if !settings.create_users {
-        return Err(ApiError::new(Code::RegistrationClosed).detail("nobody here is linked with this identity"));
+        return Err(
+            ApiError::new(Code::RegistrationClosed).detail("nobody here is linked with this identity")
+        );
     }
     let user = make_user(state, settings, person, origin).await?;
     link_as(state, (settings, person), user, By::Creation, origin).await
@@ -120,7 +122,8 @@ pub(super) async fn link_by_user(
 /// The identities of a user, oldest first.
 pub(super) async fn identities(state: &EdgeState, user: UserId) -> Result<Vec<(Uuid, Identity)>, ApiError> {
     let all = state.engine.stores().records.all(RecordKind::OutsideIdentity).await?;
-    let mut own: Vec<_> = all.iter().filter_map(read).filter(|(_, identity)| identity.user_id == user).collect();
+    let mut own: Vec<_> =
+        all.iter().filter_map(read).filter(|(_, identity)| identity.user_id == user).collect();
     own.sort_by_key(|(_, identity)| identity.linked_at);
     Ok(own)
 }
@@ -135,9 +138,10 @@ async fn identity_of(state: &EdgeState, person: &Person) -> Result<Option<(Uuid,
 
 fn read(record: &StoredRecord) -> Option<(Uuid, Identity)> {
     let identity = Identity::deserialize(&record.body);
-    identity.inspect_err(|error| tracing::error!(%error, id = %record.id, "identity cannot be read")).ok().map(
-        |identity| (record.id, identity),
-    )
+    identity
+        .inspect_err(|error| tracing::error!(%error, id = %record.id, "identity cannot be read"))
+        .ok()
+        .map(|identity| (record.id, identity))
 }
 
 /// The user who has the person's address, if both sides have verified it and the section says that this is
@@ -259,7 +263,8 @@ async fn make_user(
                 }
             }
             Err(AccountError::EmailTaken) => {
-                let why = "a user has this e-mail address already; sign in as that user and link the identity";
+                let why =
+                    "a user has this e-mail address already; sign in as that user and link the identity";
                 return Err(ApiError::new(Code::Exists).detail(why));
             }
             Err(error) => return Err(error.into()),

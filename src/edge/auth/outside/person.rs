@@ -30,7 +30,9 @@ impl OtherClaims {
             Some(found) => found,
             None => {
                 let (first, rest) = claim.split_once('.')?;
-                let down = |value: &'_ Value| rest.split('.').try_fold(value.clone(), |at, key| at.get(key).cloned());
+                let down = |value: &'_ Value| {
+                    rest.split('.').try_fold(value.clone(), |at, key| at.get(key).cloned())
+                };
                 return down(self.all.get(first)?).as_ref().and_then(texts);
             }
         };

@@ -350,8 +350,8 @@ impl OutsideProvider {
         let names_issuer = found.additional_metadata().authorization_response_iss_parameter_supported;
         let methods = found.token_endpoint_auth_methods_supported();
         let takes = |method| methods.is_some_and(|methods| methods.contains(&method));
-        let in_body = takes(CoreClientAuthMethod::ClientSecretPost)
-            && !takes(CoreClientAuthMethod::ClientSecretBasic);
+        let in_body =
+            takes(CoreClientAuthMethod::ClientSecretPost) && !takes(CoreClientAuthMethod::ClientSecretBasic);
         let secret = settings.client_secret.clone().map(ClientSecret::new);
         let client = Client::from_provider_metadata(found, ClientId::new(settings.client_id.clone()), secret)
             .set_redirect_uri(redirect)
@@ -458,9 +458,7 @@ fn of_claims_error(error: ClaimsVerificationError) -> OutsideError {
 fn of_user_info_error(error: UserInfoError<TransportError>) -> OutsideError {
     match error {
         UserInfoError::ClaimsVerification(_) => unbelievable("user info is of somebody else"),
-        UserInfoError::Parse(error) => {
-            unbelievable(format!("user info cannot be read at {}", error.path()))
-        }
+        UserInfoError::Parse(error) => unbelievable(format!("user info cannot be read at {}", error.path())),
         UserInfoError::Request(error) => unreachable(error.to_string()),
         UserInfoError::Response(status, _, _) => unreachable(format!("user info: {status}")),
         error => unreachable(error.to_string()),

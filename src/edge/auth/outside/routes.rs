@@ -114,7 +114,8 @@ pub(crate) async fn begin(
     let back = wanted_return(provider, query)?;
     let now = state.engine.clock().now();
     let most = u64::from(state.settings.login_tries_per_minute);
-    let counted = state.engine.stores().grants.count(&format!("outside:{}", origin.ip), WINDOW, most, now).await?;
+    let counted =
+        state.engine.stores().grants.count(&format!("outside:{}", origin.ip), WINDOW, most, now).await?;
     if counted.count > most {
         return Err(ApiError::new(Code::TooManyTries));
     }
@@ -274,10 +275,16 @@ async fn refused(
 ) -> Result<(), ApiError> {
     let name = provider.settings.name.as_str();
     tracing::warn!(ip = %origin.ip, provider = name, why, "sign-in refused");
-    let details = [("provider", name), ("why", why)].map(|(name, value)| (name.to_owned(), Value::from(value)));
+    let details =
+        [("provider", name), ("why", why)].map(|(name, value)| (name.to_owned(), Value::from(value)));
     let details: Map<_, _> = details.into_iter().collect();
-    let act =
-        Act { what: "user.login_failed", actor: Actor::Unknown, subject: None, origin: Some(origin), details };
+    let act = Act {
+        what: "user.login_failed",
+        actor: Actor::Unknown,
+        subject: None,
+        origin: Some(origin),
+        details,
+    };
     state.trail.note(act).await
 }
 
