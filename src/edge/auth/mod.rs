@@ -38,7 +38,7 @@ pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
 pub(crate) use login::{__path_login, __path_login_user, login_user};
-pub(crate) use outside::{
+pub(super) use outside::{
     __path_begin, __path_callback, __path_exchange, __path_identities, __path_link, __path_providers,
     __path_unlink, begin, callback, exchange, identities, link, providers, unlink,
 };

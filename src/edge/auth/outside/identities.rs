@@ -20,7 +20,7 @@ use crate::store::records::RecordKind;
 
 /// An identity as shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct IdentityView {
+pub(in crate::edge) struct IdentityView {
     /// Its id here.
     #[schema(value_type = String)]
     id: Uuid,
@@ -44,7 +44,7 @@ impl IdentityView {
 
 /// The caller's identities at outside providers.
 #[utoipa::path(get, path = "/auth/identities", tag = "auth", responses((status = 200, body = List<IdentityView>)))]
-pub(crate) async fn identities(
+pub(in crate::edge) async fn identities(
     State(state): State<EdgeState>,
     caller: Caller,
 ) -> Result<axum::Json<List<IdentityView>>, ApiError> {
@@ -58,7 +58,7 @@ pub(crate) async fn identities(
     (status = 201, body = IdentityView), (status = 409, description = "the identity is linked with another user"),
     (status = 410, description = "used, or too old"),
 ))]
-pub(crate) async fn link(
+pub(in crate::edge) async fn link(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(name): Path<String>,
@@ -79,7 +79,7 @@ pub(crate) async fn link(
 #[utoipa::path(delete, path = "/auth/identities/{id}", tag = "auth", params(("id" = String, Path)), responses(
     (status = 204), (status = 404), (status = 409, description = "there is no other way to sign in"),
 ))]
-pub(crate) async fn unlink(
+pub(in crate::edge) async fn unlink(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<Uuid>,

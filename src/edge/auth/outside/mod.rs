@@ -17,7 +17,9 @@ mod transport;
 pub use provider::{OutsideProvider, OutsideSettings};
 pub use routes::OutsideProviders;
 
-pub(crate) use identities::{__path_identities, __path_link, __path_unlink, identities, link, unlink};
-pub(crate) use routes::{
+pub(in crate::edge) use identities::{
+    __path_identities, __path_link, __path_unlink, identities, link, unlink,
+};
+pub(in crate::edge) use routes::{
     __path_begin, __path_callback, __path_exchange, __path_providers, begin, callback, exchange, providers,
 };
