@@ -103,7 +103,7 @@ pub(super) fn show(show: &Show, loaded: Result<Loaded, Failure>) -> Result<(), F
 
 /// A value as it may be seen.
 fn plain(key: &str, value: &toml::Value) -> String {
-    let is_secret = key.contains("auth_token") || key.ends_with("client_secret");
+    let is_secret = key.contains("auth_token");
     let is_set = value.as_str().is_none_or(|text| !text.is_empty());
     match value.as_str() {
         _ if is_secret && is_set => "\"(hidden)\"".to_owned(),

@@ -3,9 +3,11 @@
 mod claims;
 mod gate;
 mod keys;
+pub mod links;
 mod login;
 mod origin;
 mod outside;
+pub mod passwords;
 mod permission;
 mod refresh;
 mod ring;
@@ -13,6 +15,7 @@ mod secret;
 mod session_routes;
 mod sessions;
 mod step_up;
+mod throttle;
 mod tickets;
 mod trail;
 mod vault;
@@ -26,23 +29,21 @@ use axum::http::{HeaderMap, header};
 pub use claims::{AUDIENCE, Claims, Holder, Subject, scope};
 pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
-pub use login::{Throttle, hash_password, login};
+pub use login::{Credentials, Proven, login, prove};
 pub use origin::Origin;
 pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
-pub use sessions::{Listed, Session, Sessions, SignIn, Tokens};
+pub use sessions::{Listed, Session, Sessions, SignIn, Tokens, host_session};
+pub use throttle::{Place, Throttle, Try};
 pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
 pub(crate) use login::{__path_login, __path_login_user, login_user};
-pub(super) use outside::{
-    __path_begin, __path_callback, __path_exchange, __path_identities, __path_link, __path_providers,
-    __path_unlink, begin, callback, exchange, identities, link, providers, unlink,
-};
-pub(crate) use session_routes::{
+pub(in crate::edge) use outside::routes as outside_routes;
+pub(in crate::edge) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };
 pub(crate) use tickets::__path_issue;

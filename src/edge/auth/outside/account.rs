@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::super::super::error::{ApiError, Code};
 use super::super::super::router::EdgeState;
-use super::super::super::users::accounts::{self, AccountError};
+use super::super::super::users::{self, AccountError};
 use super::super::{Act, Origin};
 use super::journey::hashed;
 use super::person::{Person, roles};
@@ -81,7 +81,7 @@ pub(super) async fn resolve(
     let settings = &provider.settings;
     let records = &*state.engine.stores().records;
     if let Some((id, identity)) = identity_of(state, person).await? {
-        if let Some(account) = accounts::by_id(records, identity.user_id).await? {
+        if let Some(account) = users::by_id(records, identity.user_id).await? {
             if identity.made_user && settings.roles_claim.is_some() {
                 return follow_groups(state, account.user, &wanted_roles(settings, person), origin).await;
             }
@@ -152,7 +152,7 @@ async fn user_of_address(
     person: &Person,
 ) -> Result<Option<User>, ApiError> {
     let Some(email) = email_of(person).filter(|_| settings.link_by_email) else { return Ok(None) };
-    let found = accounts::by_email(&*state.engine.stores().records, &email).await?;
+    let found = users::by_email(&*state.engine.stores().records, &email).await?;
     Ok(found.map(|account| account.user).filter(|user| user.email_verified))
 }
 
@@ -252,13 +252,13 @@ async fn make_user(
             password_hash: String::new(),
             enabled: true,
         };
-        match accounts::insert(records, &user, now).await {
+        match users::insert(records, &user, now).await {
             Ok(()) => {
                 note(state, "user.created", id, &[("provider", settings.name.as_str())], origin).await?;
                 return Ok(user);
             }
             Err(AccountError::LoginTaken) => {
-                if let Some(account) = accounts::by_id(records, id).await? {
+                if let Some(account) = users::by_id(records, id).await? {
                     return Ok(account.user);
                 }
             }
@@ -299,7 +299,7 @@ async fn follow_groups(
         user.epoch += 1;
         Ok::<_, ApiError>(())
     };
-    let (_, account) = accounts::change(records, user.id, None, now, edit).await?;
+    let (_, account) = users::change(records, user.id, None, now, edit).await?;
     let user = account.user;
     state.gate.revoke(&*state.engine.stores().grants, user.id.uuid(), user.epoch).await?;
     let roles: Vec<_> = wanted.iter().map(RoleName::as_str).collect();

@@ -10,7 +10,7 @@ use super::super::super::error::{ApiError, Code};
 use super::super::super::list::{List, Page};
 use super::super::super::request::{Json, Path};
 use super::super::super::router::EdgeState;
-use super::super::super::users::accounts;
+use super::super::super::users;
 use super::super::{Caller, Origin};
 use super::account::{self, Identity};
 use super::journey::HandedOver;
@@ -20,7 +20,7 @@ use crate::store::records::RecordKind;
 
 /// An identity as shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::edge) struct IdentityView {
+pub(super) struct IdentityView {
     /// Its id here.
     #[schema(value_type = String)]
     id: Uuid,
@@ -44,7 +44,7 @@ impl IdentityView {
 
 /// The caller's identities at outside providers.
 #[utoipa::path(get, path = "/auth/identities", tag = "auth", responses((status = 200, body = List<IdentityView>)))]
-pub(in crate::edge) async fn identities(
+pub(super) async fn identities(
     State(state): State<EdgeState>,
     caller: Caller,
 ) -> Result<axum::Json<List<IdentityView>>, ApiError> {
@@ -58,7 +58,7 @@ pub(in crate::edge) async fn identities(
     (status = 201, body = IdentityView), (status = 409, description = "the identity is linked with another user"),
     (status = 410, description = "used, or too old"),
 ))]
-pub(in crate::edge) async fn link(
+pub(super) async fn link(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(name): Path<String>,
@@ -79,7 +79,7 @@ pub(in crate::edge) async fn link(
 #[utoipa::path(delete, path = "/auth/identities/{id}", tag = "auth", params(("id" = String, Path)), responses(
     (status = 204), (status = 404), (status = 409, description = "there is no other way to sign in"),
 ))]
-pub(in crate::edge) async fn unlink(
+pub(super) async fn unlink(
     State(state): State<EdgeState>,
     caller: Caller,
     Path(id): Path<Uuid>,
@@ -88,7 +88,7 @@ pub(in crate::edge) async fn unlink(
     let records = &*state.engine.stores().records;
     let own = account::identities(&state, caller.user_id).await?;
     let (_, identity) = own.iter().find(|(known, _)| *known == id).ok_or(ApiError::new(Code::NotFound))?;
-    let user = accounts::by_id(records, caller.user_id).await?.ok_or(ApiError::new(Code::NotFound))?.user;
+    let user = users::by_id(records, caller.user_id).await?.ok_or(ApiError::new(Code::NotFound))?.user;
     if user.password_hash.is_empty() && own.len() == 1 {
         return Err(ApiError::new(Code::InUse).detail("there is no other way to sign in as this user"));
     }

@@ -17,9 +17,19 @@ mod transport;
 pub use provider::{OutsideProvider, OutsideSettings};
 pub use routes::OutsideProviders;
 
-pub(in crate::edge) use identities::{
-    __path_identities, __path_link, __path_unlink, identities, link, unlink,
-};
-pub(in crate::edge) use routes::{
-    __path_begin, __path_callback, __path_exchange, __path_providers, begin, callback, exchange, providers,
-};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::router::EdgeState;
+
+/// What the API shows of outside providers.
+pub(in crate::edge) fn routes() -> OpenApiRouter<EdgeState> {
+    OpenApiRouter::new()
+        .routes(routes!(routes::providers))
+        .routes(routes!(routes::begin))
+        .routes(routes!(routes::callback))
+        .routes(routes!(routes::exchange))
+        .routes(routes!(identities::link))
+        .routes(routes!(identities::identities))
+        .routes(routes!(identities::unlink))
+}

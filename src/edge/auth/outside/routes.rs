@@ -30,7 +30,7 @@ const WINDOW: Millis = Millis::from_secs(60);
 
 /// A provider as shown to those who want to sign in.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::edge) struct ProviderView {
+pub(super) struct ProviderView {
     /// Its name in paths.
     name: String,
     /// What people call it.
@@ -43,7 +43,7 @@ pub(in crate::edge) struct ProviderView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(in crate::edge) struct Begin {
+pub(super) struct Begin {
     /// The page that gets the user back, as `auth.oidc.NAME.return_urls` lists it. It gets `handoff`, for
     /// `POST /auth/oidc/{provider}/exchange`, or `error`. Without it the callback itself answers with tokens.
     return_to: Option<String>,
@@ -54,7 +54,7 @@ pub(in crate::edge) struct Begin {
 /// What a provider sends somebody back with.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(in crate::edge) struct Back {
+pub(super) struct Back {
     /// Which sign-in it is.
     state: Option<String>,
     /// What the person is asked for with.
@@ -69,7 +69,7 @@ pub(in crate::edge) struct Back {
 /// What a page asks with for the tokens of a user who came back to it.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::edge) struct Exchange {
+pub(super) struct Exchange {
     /// What it got.
     #[schema(value_type = String)]
     pub(super) handoff: Secret,
@@ -80,7 +80,7 @@ pub(in crate::edge) struct Exchange {
 
 /// What a sign-in leads to.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::edge) struct SignedInOutside {
+pub(super) struct SignedInOutside {
     #[serde(flatten)]
     tokens: Tokens,
     /// Who signed in.
@@ -89,7 +89,7 @@ pub(in crate::edge) struct SignedInOutside {
 
 /// The outside providers that users can sign in with.
 #[utoipa::path(get, path = "/auth/oidc", tag = "auth", security(()), responses((status = 200, body = List<ProviderView>)))]
-pub(in crate::edge) async fn providers(State(state): State<EdgeState>) -> axum::Json<List<ProviderView>> {
+pub(super) async fn providers(State(state): State<EdgeState>) -> axum::Json<List<ProviderView>> {
     let data = state.outside.all().map(|provider| {
         let name = provider.settings.name.clone();
         let path = format!("/auth/oidc/{name}");
@@ -103,7 +103,7 @@ pub(in crate::edge) async fn providers(State(state): State<EdgeState>) -> axum::
     (status = 303, description = "to the provider"), (status = 404, description = "there is no such provider"),
     (status = 429, description = "too many tries"), (status = 502, description = "the provider does not answer"),
 ))]
-pub(in crate::edge) async fn begin(
+pub(super) async fn begin(
     State(state): State<EdgeState>,
     Path(name): Path<String>,
     Query(query): Query<Begin>,
@@ -137,7 +137,7 @@ pub(in crate::edge) async fn begin(
     (status = 401, description = "turned down, or a second factor is due"), (status = 403, description = "not asked for by this browser, or nobody here"),
     (status = 410, description = "used, or too old"), (status = 502, description = "the provider does not answer as it should"),
 ))]
-pub(in crate::edge) async fn callback(
+pub(super) async fn callback(
     State(state): State<EdgeState>,
     Path(name): Path<String>,
     Query(back): Query<Back>,
@@ -171,7 +171,7 @@ pub(in crate::edge) async fn callback(
     (status = 200, body = SignedInOutside), (status = 401, description = "a second factor is due"),
     (status = 403, description = "nobody here"), (status = 410, description = "used, or too old"),
 ))]
-pub(in crate::edge) async fn exchange(
+pub(super) async fn exchange(
     State(state): State<EdgeState>,
     Path(name): Path<String>,
     origin: Origin,
