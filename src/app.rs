@@ -24,7 +24,8 @@ use crate::domain::node::Role;
 use crate::domain::time::Clock;
 use crate::edge::auth::links::{self, MadeLink, Purpose};
 use crate::edge::auth::passwords::{PasswordSettings, Passwords};
-use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use crate::edge::auth::{
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router,
@@ -309,6 +310,34 @@ fn providers(settings: &Settings, engine: &Engine, public_url: &str) -> anyhow::
     Ok(Webhooks::new(sections))
 }
 
+/// The outside providers that people sign in with.
+fn outside_providers(settings: &Settings, public_url: &str) -> anyhow::Result<OutsideProviders> {
+    let mut providers = Vec::new();
+    for (name, section) in &settings.auth.oidc {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let base = given(&section.public_url).unwrap_or_else(|| public_url.to_owned());
+        let outside = OutsideSettings {
+            name: name.clone(),
+            title: given(&section.title).unwrap_or_else(|| name.clone()),
+            issuer: section.issuer.clone(),
+            client_id: section.client_id.clone(),
+            client_secret: given(&section.client_secret),
+            redirect_url: format!("{}/auth/oidc/{name}/callback", base.trim_end_matches('/')),
+            scopes: section.scopes.clone(),
+            roles_claim: given(&section.roles_claim),
+            roles: section.role_of_groups(),
+            default_roles: section.roles_of_all(),
+            create_users: section.create_users,
+            link_by_email: section.link_by_email,
+            trust_second_factor: section.trust_second_factor,
+            return_urls: section.return_urls.clone(),
+        };
+        let provider = OutsideProvider::new(outside).with_context(|| format!("auth.oidc.{name}"))?;
+        providers.push(Arc::new(provider));
+    }
+    Ok(OutsideProviders::new(providers))
+}
+
 fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioSettings {
     let api_base = if provider.api_base.is_empty() { TWILIO_API } else { &provider.api_base };
     TwilioSettings {
@@ -345,6 +374,7 @@ fn edge_state(
         passwords: Passwords::start(passwords).context("thread for passwords")?,
         throttle: Arc::new(throttle),
         webhooks: Arc::new(webhooks),
+        outside: Arc::new(outside_providers(settings, public_url)?),
         settings: Arc::new(edge_settings(settings, public_url)?),
         set_up: Arc::default(),
         drain,

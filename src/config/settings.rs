@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::oidc::Oidc;
 use crate::domain::time::Millis;
 
 /// Everything.
@@ -155,6 +156,9 @@ pub struct Auth {
     pub issuer: String,
     /// Tries per minute and address.
     pub login_tries_per_minute: u32,
+    /// Outside providers by name.
+    #[serde(default)]
+    pub oidc: BTreeMap<String, Oidc>,
 }
 
 /// Calls.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::oidc;
 use super::settings::{Provider, Settings};
 use crate::domain::identity::RoleName;
 use crate::domain::node::Role;
@@ -60,6 +61,9 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     );
     for (name, provider) in &settings.providers {
         faults.provider(name, provider);
+    }
+    for (name, section) in &settings.auth.oidc {
+        faults.0.extend(oidc::faults(name, section));
     }
     faults.0
 }

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::auth::passwords::Passwords;
-use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
 use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
@@ -135,6 +135,8 @@ pub struct EdgeState {
     pub passwords: Passwords,
     /// Counts sign-in tries.
     pub throttle: Arc<Throttle>,
+    /// Outside providers that people sign in with.
+    pub outside: Arc<OutsideProviders>,
     /// Providers and their webhooks.
     pub webhooks: Arc<Webhooks>,
     /// The settings.
@@ -185,8 +187,10 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::end))
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
+        .merge(auth::outside_routes())
         .merge(users::routes())
         .routes(routes!(calls::start_call))
+        .routes(routes!(calls::check_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))
         .routes(routes!(history::show))

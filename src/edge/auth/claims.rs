@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 /// Whom tokens are for.
 pub const AUDIENCE: &str = "eml";
 /// The methods of RFC 8176, and one of ours, that count as a second factor.
-const STRONG: [&str; 3] = ["otp", "hwk", "recovery"];
+const STRONG: [&str; 4] = ["otp", "hwk", "mfa", "recovery"];
 
 /// Whom a token is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

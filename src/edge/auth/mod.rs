@@ -7,6 +7,7 @@ mod keys;
 pub mod links;
 mod login;
 mod origin;
+mod outside;
 pub mod passwords;
 mod permission;
 mod refresh;
@@ -30,6 +31,7 @@ pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
 pub use login::{Credentials, Proven, login, prove};
 pub use origin::Origin;
+pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
@@ -44,6 +46,7 @@ pub(crate) use factors::{
     enroll, remove, renew, show,
 };
 pub(crate) use login::{__path_login, __path_login_user, login_user};
+pub(in crate::edge) use outside::routes as outside_routes;
 pub(in crate::edge) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };
