@@ -272,7 +272,9 @@ mod tests {
 
     #[test]
     fn only_sane_names_are_roles() {
-        for (text, want) in [("admin", true), ("night-shift_2", true), ("", false), ("Admin", false), ("2x", false)] {
+        for (text, want) in
+            [("admin", true), ("night-shift_2", true), ("", false), ("Admin", false), ("2x", false)]
+        {
             assert_eq!(text.parse::<RoleName>().is_ok(), want, "{text}");
         }
         assert!("a".repeat(33).parse::<RoleName>().is_err());
