@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eml::actors::{self, AgentLimits, Engine, EngineSettings, WriterSettings};
@@ -24,11 +25,11 @@ use eml::domain::agent::Readiness;
 use eml::domain::call::{
     Arrival, CallBrief, CallCommand, Direction, Overflow, QueueEntry, RawEvent, Routing,
 };
-use eml::domain::directory::{Queue, QueueOverflow, Role};
+use eml::domain::directory::{Queue, QueueOverflow};
 use eml::domain::id::{AgentId, CallId, QueueId, SkillId};
 use eml::domain::queue::{QueueIndex, QueueSettings, Strategy};
 use eml::domain::time::{Clock, Millis, Timestamp};
-use eml::edge::auth::{Authority, Caller, Use};
+use eml::edge::auth::{Authority, Holder, Vault};
 use eml::store::records::{RecordKind, StoredRecord};
 use eml::telemetry::Metrics;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -198,10 +199,11 @@ async fn sessions() {
     drop(Server::demo(folder.path(), 18_083, &["--agents", &COUNT.to_string(), "--for", "1s"]));
     let server = Server::demo(folder.path(), 18_084, &["--agents", "0"]);
     let sample = Sample::read(folder.path()).map_err(|_| ()).unwrap();
-    let authority = Authority::load_or_create(&folder.path().join(eml::app::KEY_FILE), "eml").unwrap();
+    let vault = Vault::load_or_create(&folder.path().join(eml::app::KEY_FILE)).unwrap();
+    let authority = Authority::new(Arc::new(vault), "eml", Millis::from_secs(3600)).unwrap();
     let life = Millis::from_secs(3600);
-    let admin = Caller { user_id: sample.admin_id, role: Role::Admin, agent_id: None };
-    let token = authority.mint(&admin, Use::Access, life).map_err(|_| ()).unwrap();
+    let admin = Holder::admin(sample.admin_id);
+    let token = authority.token_for(&admin, life).map_err(|_| ()).unwrap();
     let mut warm = Vec::new();
     for _ in 0..50 {
         warm.push(socket(&server.base, &token, false).await);
@@ -223,8 +225,8 @@ async fn sessions() {
     let mut open = Vec::new();
     for agent in sample.agents.iter().take(COUNT) {
         let SampleAgent { agent_id, user_id, .. } = agent;
-        let caller = Caller { user_id: *user_id, role: Role::Agent, agent_id: Some(*agent_id) };
-        let token = authority.mint(&caller, Use::Access, life).map_err(|_| ()).unwrap();
+        let caller = Holder::agent(*user_id, *agent_id);
+        let token = authority.token_for(&caller, life).map_err(|_| ()).unwrap();
         open.push(socket(&server.base, &token, true).await);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;

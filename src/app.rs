@@ -22,7 +22,7 @@ use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
-use crate::edge::auth::{Authority, Throttle, Tickets};
+use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
@@ -50,6 +50,8 @@ pub struct Node {
     pub telemetry_address: Option<SocketAddr>,
     /// Makes tokens.
     pub authority: Arc<Authority>,
+    /// What the handlers of this node share.
+    pub edge: EdgeState,
     drain: watch::Sender<Departure>,
     stop: CancellationToken,
     servers: Vec<JoinHandle<()>>,
@@ -81,11 +83,11 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let (member, joining) = member.unzip();
     let engine = actors::start(engine_settings(settings), stores, metrics, member).await?;
     let webhooks = providers(settings, &engine, &public_url)?;
-    let issuer = &settings.auth.issuer;
-    let authority = Arc::new(match &joining {
-        Some(joining) => Authority::of_seed(&joining.token_seed(), issuer)?,
-        None => Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), issuer)?,
+    let vault = Arc::new(match &joining {
+        Some(joining) => Vault::of_seed(&joining.token_seed()),
+        None => Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))?,
     });
+    let (authority, gate) = identity(settings, &vault, engine.stores()).await?;
     let beat = if let Some(joining) = joining {
         Some(joining.join(&engine, settings).await?)
     } else {
@@ -93,11 +95,12 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, webhooks, &authority, draining);
+    let state = edge_state(settings, &engine, webhooks, (&authority, &gate), draining);
     let stop = CancellationToken::new();
+    let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
-    let public = if is_edge { router(state) } else { inner_router(state) };
-    let mut servers = vec![serve(listener, public, stop.clone())];
+    let public = if is_edge { router(state.clone()) } else { inner_router(state.clone()) };
+    let mut servers = vec![serve(listener, public, stop.clone()), tokio::spawn(following)];
     let mut telemetry_address = None;
     if !settings.telemetry.listen.is_empty() {
         let listener = listen("telemetry.listen", &settings.telemetry.listen).await?;
@@ -105,7 +108,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
     let drain_for = settings.cluster.drain_ms.duration();
-    Ok(Node { engine, address, telemetry_address, authority, drain, stop, servers, beat, drain_for })
+    Ok(Node { engine, address, telemetry_address, authority, edge: state, drain, stop, servers, beat, drain_for })
 }
 
 impl Node {
@@ -141,6 +144,20 @@ impl Node {
             beat.stop().await;
         }
     }
+}
+
+/// What makes and refuses tokens, with what the store knows of it.
+async fn identity(
+    settings: &Settings,
+    vault: &Arc<Vault>,
+    stores: &Stores,
+) -> anyhow::Result<(Arc<Authority>, Arc<Gate>)> {
+    let auth = &settings.auth;
+    let authority = Authority::new(vault.clone(), &auth.issuer, auth.key_life_ms)?;
+    authority.keep_up(stores).await.context("keys that tokens are signed with")?;
+    let gate = Arc::new(Gate::default());
+    gate.catch_up(&*stores.grants).await.context("tokens that are refused")?;
+    Ok((Arc::new(authority), gate))
 }
 
 /// Opens every role.
@@ -264,12 +281,17 @@ fn edge_state(
     settings: &Settings,
     engine: &Engine,
     webhooks: Webhooks,
-    authority: &Arc<Authority>,
+    (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
 ) -> EdgeState {
+    let vault = authority.vault().clone();
     EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
+        gate: gate.clone(),
+        sessions: Arc::new(Sessions::new(vault.clone())),
+        trail: Arc::new(Trail::new(engine.stores().audit.clone(), settings.node.name.clone())),
+        vault,
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
         throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
         webhooks: Arc::new(webhooks),
@@ -294,6 +316,8 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         default_max_wait: settings.calls.default_max_wait_ms,
         access_ttl: settings.auth.access_ttl_ms,
         refresh_ttl: settings.auth.refresh_ttl_ms,
+        session_ttl: settings.auth.session_ttl_ms,
+        step_up: settings.auth.step_up_ms,
         bcrypt_cost: settings.auth.bcrypt_cost,
         login_tries_per_minute: settings.auth.login_tries_per_minute,
         socket: SocketSettings {

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::domain::directory::{ActivityRecord, Agent, Directory, Disposition, Number, Queue, Skill};
+use crate::domain::directory::{ActivityRecord, Agent, Directory, Disposition, Number, Queue, RoleRecord, Skill};
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, Records};
 
@@ -17,6 +17,7 @@ pub(super) async fn read(records: &dyn Records) -> Result<Directory, StoreError>
     let numbers: Vec<Number> = all(records, RecordKind::Number).await?;
     let activities: Vec<ActivityRecord> = all(records, RecordKind::Activity).await?;
     let dispositions: Vec<Disposition> = all(records, RecordKind::Disposition).await?;
+    let roles: Vec<RoleRecord> = all(records, RecordKind::Role).await?;
     Ok(Directory {
         agents: agents.into_iter().map(|agent| (agent.id, agent)).collect(),
         queues: queues.into_iter().map(|queue| (queue.id, queue)).collect(),
@@ -24,6 +25,7 @@ pub(super) async fn read(records: &dyn Records) -> Result<Directory, StoreError>
         numbers: numbers.into_iter().map(|number| (number.address.clone(), number)).collect(),
         activities: activities.into_iter().map(|activity| (activity.name.clone(), activity)).collect(),
         dispositions: dispositions.into_iter().map(|disposition| (disposition.id, disposition)).collect(),
+        roles: roles.into_iter().map(|role| (role.name, role.permissions)).collect(),
     })
 }
 

@@ -16,9 +16,8 @@ use super::simulated::{Behaviour, Seen, SimulatedAgent};
 use super::{Failure, Sample, serve, span};
 use crate::app::{self, Node};
 use crate::config::{Provider, Settings, without_secret};
-use crate::domain::directory::Role;
 use crate::domain::time::Millis;
-use crate::edge::auth::{Caller, Use};
+use crate::edge::auth::Holder;
 use crate::edge::loopback::{CallPlan, Carrier, CarrierSettings, NumberPlan};
 use crate::telemetry::logs;
 
@@ -146,8 +145,8 @@ impl Demo {
     async fn play(self, arguments: &Arguments) -> Result<(), Failure> {
         let tracker = TaskTracker::new();
         for agent in self.sample.agents.iter().take(arguments.agents) {
-            let caller = Caller { user_id: agent.user_id, role: Role::Agent, agent_id: Some(agent.agent_id) };
-            let token = self.node.authority.mint(&caller, Use::Access, TOKEN_LIFE);
+            let holder = Holder::agent(agent.user_id, agent.agent_id);
+            let token = self.node.authority.token_for(&holder, TOKEN_LIFE);
             let token = token.map_err(|error| Failure::failed(format!("{:?}", error.code())))?;
             let agent = SimulatedAgent {
                 url: format!("ws://{}/ws", self.node.address),

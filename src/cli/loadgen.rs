@@ -15,10 +15,9 @@ use super::simulated::{Behaviour, Seen, SimulatedAgent};
 use super::{Failure, Sample, SampleAgent, span};
 use crate::app::KEY_FILE;
 use crate::config::Settings;
-use crate::domain::directory::Role;
 use crate::domain::id::{AgentId, UserId};
 use crate::domain::time::Millis;
-use crate::edge::auth::{Authority, Caller, Use};
+use crate::edge::auth::{Authority, Holder, Vault};
 
 /// The number that load comes in on.
 const NUMBER: &str = "+12025559000";
@@ -66,7 +65,9 @@ pub(super) async fn run(arguments: Arguments, settings: Settings) -> Result<(), 
         ));
     }
     let sample = Sample::read(&settings.node.data_dir)?;
-    let authority = Authority::load_or_create(&settings.node.data_dir.join(KEY_FILE), &settings.auth.issuer)
+    // The node's first key, which whoever has its file can tell without its store.
+    let authority = Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))
+        .and_then(|vault| Authority::new(Arc::new(vault), &settings.auth.issuer, settings.auth.key_life_ms))
         .map_err(|error| Failure::failed(error.to_string()))?;
     let load = Load { http: reqwest::Client::new(), arguments, sample, authority, seen: Arc::default() };
     let report = load.play().await?;
@@ -126,17 +127,16 @@ impl Load {
     }
 
     fn token(&self, agent: &SampleAgent) -> Result<String, Failure> {
-        let caller = Caller { user_id: agent.user_id, role: Role::Agent, agent_id: Some(agent.agent_id) };
-        self.mint(&caller)
+        self.mint(&Holder::agent(agent.user_id, agent.agent_id))
     }
 
-    fn mint(&self, caller: &Caller) -> Result<String, Failure> {
-        let token = self.authority.mint(caller, Use::Access, TOKEN_LIFE);
+    fn mint(&self, holder: &Holder) -> Result<String, Failure> {
+        let token = self.authority.token_for(holder, TOKEN_LIFE);
         token.map_err(|error| Failure::failed(format!("token: {:?}", error.code())))
     }
 
     async fn api(&self, method: Method, path: &str, body: &Value) -> Result<Value, Failure> {
-        let admin = Caller { user_id: self.sample.admin_id, role: Role::Admin, agent_id: None };
+        let admin = Holder::admin(self.sample.admin_id);
         let request = self.http.request(method, format!("{}{path}", self.arguments.url));
         let request = request.bearer_auth(self.mint(&admin)?);
         answer(if body.is_null() { request } else { request.json(body) }).await

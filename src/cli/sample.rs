@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, user};
 use crate::actors::Engine;
 use crate::domain::address::Address;
-use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Role, Skill, User};
+use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Skill, User};
+use crate::domain::identity::RoleName;
 use crate::domain::id::{AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
 use crate::domain::queue::Strategy;
 use crate::domain::time::{Clock, Millis};
@@ -120,7 +121,7 @@ impl Sample {
             let password = self.password.clone();
             let login = self.login.clone();
             let hashed =
-                tokio::task::spawn_blocking(move || user::new_user(&login, &password, Role::Admin, cost));
+                tokio::task::spawn_blocking(move || user::new_user(&login, &password, RoleName::admin(), cost));
             let admin = hashed.await.map_err(|error| Failure::failed(error.to_string()))??;
             user::insert(records, &User { id: self.admin_id, ..admin }).await?;
         }
@@ -144,7 +145,8 @@ impl Sample {
                 id: UserId::fresh(),
                 login,
                 name: name.clone(),
-                role: Role::Agent,
+                roles: [RoleName::agent()].into(),
+                epoch: 0,
                 password_hash: password_hash.clone(),
                 enabled: true,
             };

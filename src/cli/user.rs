@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::{Failure, output};
 use crate::config::Settings;
-use crate::domain::directory::{Role, User};
+use crate::domain::directory::User;
 use crate::domain::id::UserId;
+use crate::domain::identity::RoleName;
 use crate::domain::time::Clock;
 use crate::store;
 use crate::store::records::{RecordKind, StoredRecord};
@@ -17,17 +18,13 @@ pub(super) enum Command {
     Create {
         /// What it signs in with.
         login: String,
-        /// admin, supervisor, agent or service.
-        #[arg(long, value_parser = role)]
-        role: Role,
+        /// admin, supervisor, agent, service, or a role of your own.
+        #[arg(long)]
+        role: RoleName,
         /// File whose first line is the password.
         #[arg(long, value_name = "FILE")]
         password_file: PathBuf,
     },
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    serde_json::from_value(text.into()).map_err(|_| "admin, supervisor, agent or service".to_owned())
 }
 
 pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Failure> {
@@ -49,14 +46,22 @@ pub(super) async fn run(command: Command, settings: Settings) -> Result<(), Fail
 ///
 /// # Errors
 /// When the login is empty, has blanks or more than 128 bytes, or the password more than 72 bytes.
-pub(super) fn new_user(login: &str, password: &str, role: Role, cost: u32) -> Result<User, Failure> {
+pub(super) fn new_user(login: &str, password: &str, role: RoleName, cost: u32) -> Result<User, Failure> {
     let login = login.trim().to_lowercase();
     if login.is_empty() || login.len() > 128 || login.chars().any(char::is_whitespace) {
         return Err(Failure::failed("the login must have 1 to 128 characters without blanks"));
     }
     let password_hash = bcrypt::non_truncating_hash(password, cost)
         .map_err(|_| Failure::failed("the password must not be longer than 72 bytes"))?;
-    Ok(User { id: UserId::fresh(), name: login.clone(), login, role, password_hash, enabled: true })
+    Ok(User {
+        id: UserId::fresh(),
+        name: login.clone(),
+        login,
+        roles: [role].into(),
+        epoch: 0,
+        password_hash,
+        enabled: true,
+    })
 }
 
 pub(super) async fn insert(records: &dyn store::records::Records, user: &User) -> Result<(), Failure> {
@@ -79,10 +84,10 @@ mod tests {
 
     #[test]
     fn a_login_is_one_word_in_lower_case() {
-        assert_eq!(new_user(" Ann ", "12345678", Role::Agent, 4).unwrap().login, "ann");
+        assert_eq!(new_user(" Ann ", "12345678", RoleName::agent(), 4).unwrap().login, "ann");
         for login in ["", "  ", "ann lee", "a".repeat(129).as_str()] {
-            assert!(new_user(login, "12345678", Role::Agent, 4).is_err(), "{login:?}");
+            assert!(new_user(login, "12345678", RoleName::agent(), 4).is_err(), "{login:?}");
         }
-        assert!(new_user("ann", &"x".repeat(73), Role::Agent, 4).is_err());
+        assert!(new_user("ann", &"x".repeat(73), RoleName::agent(), 4).is_err());
     }
 }

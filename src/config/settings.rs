@@ -125,8 +125,14 @@ pub struct Cluster {
 pub struct Auth {
     /// Life of an access token.
     pub access_ttl_ms: Millis,
-    /// Life of a refresh token.
+    /// Life of a session that is not used.
     pub refresh_ttl_ms: Millis,
+    /// Life of a session, however much it is used.
+    pub session_ttl_ms: Millis,
+    /// How long a second factor that was shown counts for critical acts.
+    pub step_up_ms: Millis,
+    /// How long a key signs tokens until another one follows.
+    pub key_life_ms: Millis,
     /// Cost of password hashes.
     pub bcrypt_cost: u32,
     /// Issuer named in tokens.

@@ -182,9 +182,15 @@ impl Faults {
             ("websocket.silent_after_ms", settings.websocket.silent_after_ms),
             ("server.request_timeout_ms", settings.server.request_timeout_ms),
             ("auth.access_ttl_ms", settings.auth.access_ttl_ms),
+            ("auth.refresh_ttl_ms", settings.auth.refresh_ttl_ms),
+            ("auth.session_ttl_ms", settings.auth.session_ttl_ms),
         ] {
             self.check(span < Millis(100), key, "must be at least 100 milliseconds");
         }
+        let is_long = settings.auth.access_ttl_ms > Millis::from_secs(86_400);
+        self.check(is_long, "auth.access_ttl_ms", "must be a day at most");
+        let is_short = settings.auth.key_life_ms < Millis::from_secs(3_600);
+        self.check(is_short, "auth.key_life_ms", "must be an hour at least");
     }
 
     fn provider(&mut self, name: &str, provider: &Provider) {

@@ -181,8 +181,14 @@ pub const ENTRIES: &[Entry] = &[
     entry(
         ("EML-2003", "forbidden", Some(403)),
         "not permitted",
-        "Your role does not allow this.",
-        "Ask somebody who may, or have your role changed.",
+        "Your roles do not allow this, or your token is for less than they do.",
+        "Ask somebody who may, or have your roles changed.",
+    ),
+    entry(
+        ("EML-2004", "second-factor-due", Some(401)),
+        "second factor is due",
+        "The password is right, but a second factor is needed too.",
+        "POST /auth/2fa with `challenge` and the code that your device shows.",
     ),
     entry(
         ("EML-2005", "bad-credentials", Some(401)),
@@ -207,6 +213,54 @@ pub const ENTRIES: &[Entry] = &[
         "ticket not usable",
         "A ticket works once, for 30 seconds.",
         "Get a fresh one from POST /ws/ticket.",
+    ),
+    entry(
+        ("EML-2009", "step-up-due", Some(401)),
+        "second factor is needed for this",
+        "This is critical, and your second factor was not shown lately.",
+        "POST /auth/2fa with `challenge` and a code, and try again with the token it answers with.",
+    ),
+    entry(
+        ("EML-2010", "weak-password", Some(422)),
+        "password is too weak",
+        "The password is too short, too common or easy to guess.",
+        "Take a longer one: several words that do not belong together do well.",
+    ),
+    entry(
+        ("EML-2011", "session-over", Some(401)),
+        "session is over",
+        "The session was ended, has run out, or its refresh token was used twice.",
+        "Sign in again. If you did not use a token twice, somebody else did: look at GET /auth/sessions.",
+    ),
+    entry(
+        ("EML-2012", "link-not-usable", Some(410)),
+        "link not usable",
+        "A link works once and for a while; this one was used, replaced or is too old.",
+        "Ask for another one; `eml user recover` makes one on the host.",
+    ),
+    entry(
+        ("EML-2013", "second-factor-wrong", Some(401)),
+        "second factor is wrong",
+        "The code is wrong, was used already, or its challenge is over.",
+        "Try the next code; when the challenge is over, sign in again.",
+    ),
+    entry(
+        ("EML-2014", "foreign-request", Some(403)),
+        "request comes from elsewhere",
+        "The form was not sent by a page of ours, or is too old.",
+        "Open the page again and send its form.",
+    ),
+    entry(
+        ("EML-2015", "outside-provider-failed", Some(502)),
+        "outside provider failed",
+        "The provider that you sign in with did not answer as it should.",
+        "Try again; the log says what it answered.",
+    ),
+    entry(
+        ("EML-2016", "registration-closed", Some(403)),
+        "registration is closed",
+        "Here, users are made by an admin or by invitation.",
+        "Ask an admin, or open the link of your invitation.",
     ),
     entry(
         ("EML-3001", "call-not-found", Some(404)),

@@ -2,28 +2,24 @@
 //!
 //! Plain documents, kept by the store and held in memory as one immutable snapshot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::address::Address;
 use super::call::{Overflow, Routing};
 use super::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
+use super::identity::{PermissionSet, RoleName};
 use super::queue::Strategy;
 use super::time::Millis;
 
-/// What a person may do. The four roles of the original design.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Sets everything up.
-    Admin,
-    /// Watches and helps.
-    Supervisor,
-    /// Takes calls.
-    Agent,
-    /// A program.
-    Service,
+/// What a role may do, where that is not what comes with the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRecord {
+    /// Its name.
+    pub name: RoleName,
+    /// What it may do.
+    pub permissions: PermissionSet,
 }
 
 /// A person or program that can sign in.
@@ -35,12 +31,31 @@ pub struct User {
     pub login: String,
     /// Shown to others.
     pub name: String,
-    /// What it may do.
-    pub role: Role,
+    /// What it is.
+    #[serde(alias = "role", deserialize_with = "one_or_more")]
+    pub roles: BTreeSet<RoleName>,
+    /// Grows when its roles, password or second factor change or it is disabled: tokens of before are
+    /// refused then.
+    #[serde(default)]
+    pub epoch: u64,
     /// bcrypt hash of its password.
     pub password_hash: String,
     /// Whether it may sign in.
     pub enabled: bool,
+}
+
+/// Reads roles as they are written, and the single one of before.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<RoleName>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(RoleName),
+        More(BTreeSet<RoleName>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::One(role) => [role].into(),
+        Written::More(roles) => roles,
+    })
 }
 
 /// A person who takes calls.
@@ -162,6 +177,8 @@ pub struct Directory {
     pub activities: HashMap<String, ActivityRecord>,
     /// Dispositions by id.
     pub dispositions: HashMap<DispositionId, Disposition>,
+    /// What roles may do that are not as they come with the program.
+    pub roles: HashMap<RoleName, PermissionSet>,
 }
 
 /// Queues an overflow may lead through; a circle ends here.
@@ -205,6 +222,16 @@ impl Directory {
         })
     }
 
+    /// What somebody of these roles may do. An admin may do everything, whatever is stored.
+    #[must_use]
+    pub fn permissions_of<'a>(&self, roles: impl IntoIterator<Item = &'a RoleName>) -> PermissionSet {
+        let of = |role: &RoleName| match self.roles.get(role) {
+            Some(stored) if role.as_str() != RoleName::ADMIN => *stored,
+            Some(_) | None => role.built_in(),
+        };
+        roles.into_iter().map(of).fold(PermissionSet::NONE, PermissionSet::union)
+    }
+
     /// The agent whose phone is at this address.
     #[must_use]
     pub fn agent_at(&self, address: &Address) -> Option<&Agent> {
@@ -215,5 +242,48 @@ impl Directory {
     #[must_use]
     pub fn agent_of(&self, user: UserId) -> Option<&Agent> {
         self.agents.values().find(|agent| agent.user_id == Some(user))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::identity::Permission;
+    use super::*;
+
+    fn role(name: &str) -> RoleName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_user_of_before_has_the_one_role_it_had() {
+        let body = |roles: &str| {
+            format!(
+                r#"{{"id":"usr_01h455vb4pex5vsknk084sn02q","login":"ann","name":"Ann",{roles},"password_hash":"","enabled":true}}"#
+            )
+        };
+        let before: User = serde_json::from_str(&body(r#""role":"supervisor""#)).unwrap();
+        let now: User = serde_json::from_str(&body(r#""roles":["supervisor"]"#)).unwrap();
+        assert_eq!(before, now);
+        assert_eq!((before.roles, before.epoch), ([role("supervisor")].into(), 0));
+    }
+
+    #[test]
+    fn stored_roles_count_before_those_of_the_program_except_for_admins() {
+        let mut directory = Directory::default();
+        let only_reads: PermissionSet = [Permission::CallsRead].into_iter().collect();
+        for name in ["admin", "agent", "night-shift"] {
+            directory.roles.insert(role(name), only_reads);
+        }
+        for (name, want) in [
+            ("admin", PermissionSet::all()),
+            ("agent", only_reads),
+            ("night-shift", only_reads),
+            ("supervisor", role("supervisor").built_in()),
+            ("nobody", PermissionSet::NONE),
+        ] {
+            assert_eq!(directory.permissions_of(&[role(name)]), want, "{name}");
+        }
+        let both = directory.permissions_of(&[role("agent"), role("supervisor")]);
+        assert_eq!(both, role("supervisor").built_in().union(only_reads));
     }
 }

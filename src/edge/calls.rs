@@ -16,8 +16,9 @@ use crate::actors::AskError;
 use crate::domain::address::Address;
 use crate::domain::agent::Activity;
 use crate::domain::call::{By, CallCommand, CallRefusal, CallReply, Control, DialRequest};
-use crate::domain::directory::{Directory, Role};
+use crate::domain::directory::Directory;
 use crate::domain::id::{AgentId, CallId, DispositionId, QueueId};
+use crate::domain::identity::Permission;
 use crate::domain::record::CallSummary;
 
 /// Longest note on a call, in bytes.
@@ -134,7 +135,7 @@ fn speaking_agent(
     has_queue: bool,
 ) -> Result<Option<(AgentId, Address)>, ApiError> {
     let agent_id = match (caller.agent_id, named) {
-        (Some(own), Some(named)) if own != named && caller.role == Role::Agent => {
+        (Some(own), Some(named)) if own != named && !caller.may(Permission::CallsSupervise) => {
             return Err(ApiError::new(Code::Forbidden).at("/agent_id", "agents start calls for themselves"));
         }
         (Some(own), None) if !has_queue => Some(own),
@@ -163,11 +164,11 @@ pub(super) async fn start_call(
 
 /// As whom a caller acts on a call: agents on their own calls, others on any.
 pub(super) fn acting_as(caller: &Caller) -> Result<By, ApiError> {
-    match (caller.role, caller.agent_id) {
-        (Role::Agent, Some(agent_id)) => Ok(By::Agent(agent_id)),
-        (Role::Agent, None) => Err(ApiError::new(Code::Forbidden).detail("this user is no agent")),
-        (Role::Admin | Role::Supervisor | Role::Service, _) => Ok(By::Operator),
+    if caller.may(Permission::CallsSupervise) {
+        return Ok(By::Operator);
     }
+    let own = caller.agent_id.map(By::Agent);
+    own.ok_or_else(|| ApiError::new(Code::Forbidden).detail("this user is no agent"))
 }
 
 async fn control(

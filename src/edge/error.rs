@@ -84,6 +84,8 @@ codes! {
     TokenExpired = "EML-2002", UNAUTHORIZED;
     /// The role does not allow this.
     Forbidden = "EML-2003", FORBIDDEN;
+    /// A second factor is due before the sign-in is complete.
+    SecondFactorDue = "EML-2004", UNAUTHORIZED;
     /// Login or password is wrong.
     BadCredentials = "EML-2005", UNAUTHORIZED;
     /// Too many tries.
@@ -92,6 +94,22 @@ codes! {
     OriginNotAllowed = "EML-2007", FORBIDDEN;
     /// The ticket was used, or is too old.
     BadTicket = "EML-2008", UNAUTHORIZED;
+    /// A second factor must be shown again before this.
+    StepUpDue = "EML-2009", UNAUTHORIZED;
+    /// The password is too weak.
+    WeakPassword = "EML-2010", UNPROCESSABLE_ENTITY;
+    /// The session is over.
+    SessionOver = "EML-2011", UNAUTHORIZED;
+    /// The link was used, or is too old.
+    LinkNotUsable = "EML-2012", GONE;
+    /// The second factor is wrong.
+    SecondFactorWrong = "EML-2013", UNAUTHORIZED;
+    /// The request does not come from a page of ours.
+    ForeignRequest = "EML-2014", FORBIDDEN;
+    /// The outside provider did not do its part.
+    OutsideProviderFailed = "EML-2015", BAD_GATEWAY;
+    /// Nobody can register here.
+    RegistrationClosed = "EML-2016", FORBIDDEN;
     /// There is no such call.
     CallNotFound = "EML-3001", NOT_FOUND;
     /// The call's state does not allow this.
@@ -142,13 +160,14 @@ pub struct ApiError {
     code: Code,
     detail: Option<String>,
     faults: Vec<Fault>,
+    members: Vec<(&'static str, Value)>,
 }
 
 impl ApiError {
     /// An error of this code.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self { code, detail: None, faults: Vec::new() }
+        Self { code, detail: None, faults: Vec::new(), members: Vec::new() }
     }
 
     /// The same with what is special about this case.
@@ -162,6 +181,14 @@ impl ApiError {
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
+        self
+    }
+
+    /// The same with another member of the problem document. A number under `retry_after` is also sent as
+    /// the header, in seconds.
+    #[must_use]
+    pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
+        self.members.push((member, value.into()));
         self
     }
 
@@ -189,8 +216,29 @@ impl ApiError {
             let fault = |fault: &Fault| json!({ "pointer": fault.pointer, "code": self.code.code(), "detail": fault.detail });
             problem["errors"] = self.faults.iter().map(fault).collect();
         }
+        for (member, value) in &self.members {
+            problem[*member] = value.clone();
+        }
         problem
     }
+
+    fn retry_after(&self) -> Option<HeaderValue> {
+        let named = self.members.iter().find(|(member, _)| *member == "retry_after");
+        if let Some(seconds) = named.and_then(|(_, seconds)| seconds.as_u64()) {
+            return Some(seconds.into());
+        }
+        let is_passing =
+            matches!(self.code.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        is_passing.then_some(HeaderValue::from_static(RETRY_AFTER))
+    }
+}
+
+/// What a client is asked to do about a 401 (RFC 6750, RFC 9470).
+const fn challenge(code: Code) -> &'static str {
+    if matches!(code, Code::StepUpDue) {
+        return "Bearer error=\"insufficient_user_authentication\"";
+    }
+    if matches!(code, Code::TokenExpired) { "Bearer error=\"invalid_token\"" } else { "Bearer" }
 }
 
 impl IntoResponse for ApiError {
@@ -198,11 +246,11 @@ impl IntoResponse for ApiError {
         let mut response = (self.code.status(), self.problem().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self.code.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, seconds);
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge(self.code)));
         }
         response
     }
@@ -287,5 +335,12 @@ mod tests {
         assert_eq!(problem["status"], 422);
         assert_eq!(problem["errors"][0]["pointer"], "/to");
         assert!(!problem["hint"].as_str().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_problem_may_tell_more_and_when_to_come_back() {
+        let error = ApiError::new(Code::TooManyTries).with("retry_after", 17).with("left", 0);
+        assert_eq!(error.problem()["left"], 0);
+        assert_eq!(error.into_response().headers()[header::RETRY_AFTER], "17");
     }
 }

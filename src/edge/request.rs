@@ -12,10 +12,11 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
-use super::auth::{Access, Caller, access, may};
+use super::auth::{Access, Caller, RequestName, Shown, access, check_strength, shown};
 use super::error::{ApiError, Code};
 use super::router::EdgeState;
 use crate::domain::id::RequestId;
+use crate::domain::identity::Permission;
 use crate::telemetry::HttpObservation;
 
 /// Longest request id that is taken over from a client.
@@ -128,6 +129,7 @@ pub(super) async fn observe(State(state): State<EdgeState>, mut request: Request
     let (method, instance) = (request.method().to_string(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     request.extensions_mut().insert(ClientIp(ip));
+    request.extensions_mut().insert(RequestName(id.as_str().into()));
     let span = tracing::info_span!("request", request.id = %id, http.route = %route, %ip, user = tracing::field::Empty);
     let response = next.run(request).instrument(span).await;
     let mut response = complete_problem(response, &id, &instance).await;
@@ -184,16 +186,35 @@ pub(super) async fn authorize(State(state): State<EdgeState>, request: Request, 
     match access {
         // Without a row there is no handler either: the router answers 404 or 405.
         None | Some(Access::Public) => {}
-        Some(Access::Needs(permission)) => match Caller::from_request_parts(&mut parts, &state).await {
-            Ok(caller) if may(caller.role, permission) => {
-                tracing::Span::current().record("user", tracing::field::display(caller.user_id));
-                parts.extensions.insert(caller);
+        Some(Access::Needs(permission)) => {
+            if let Err(error) = identify(&mut parts, &state, permission) {
+                return error.into_response();
             }
-            Ok(_) => return ApiError::new(Code::Forbidden).into_response(),
-            Err(error) => return error.into_response(),
-        },
+        }
+        Some(Access::Critical(permission)) => {
+            let checked = match identify(&mut parts, &state, permission) {
+                Ok(caller) => check_strength(&state, &caller).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = checked {
+                return error.into_response();
+            }
+        }
     }
     next.run(Request::from_parts(parts, body)).await
+}
+
+/// Whoever sends a request, if it has a permission; handlers find it in the request.
+fn identify(parts: &mut Parts, state: &EdgeState, permission: Permission) -> Result<Caller, ApiError> {
+    let claims = shown(&parts.headers, state)?;
+    let caller = Caller::of(&claims, &state.engine.directory());
+    tracing::Span::current().record("user", tracing::field::display(caller.user_id));
+    if !caller.may(permission) {
+        return Err(ApiError::new(Code::Forbidden));
+    }
+    parts.extensions.insert(caller);
+    parts.extensions.insert(Shown(claims));
+    Ok(caller)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Users as the API shows them. The rest of identity has its own place in the plan.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -10,8 +12,9 @@ use super::error::{ApiError, Code};
 use super::list::{List, Page};
 use super::request::Json;
 use super::router::EdgeState;
-use crate::domain::directory::{Role, User};
+use crate::domain::directory::User;
 use crate::domain::id::{AgentId, UserId};
+use crate::domain::identity::RoleName;
 use crate::store::records::{RecordKind, StoredRecord};
 
 /// Shortest password.
@@ -27,8 +30,9 @@ pub(super) struct UserView {
     login: String,
     /// Its name.
     name: String,
-    /// What it may do.
-    role: Role,
+    /// What it is.
+    #[schema(value_type = Vec<String>)]
+    roles: BTreeSet<RoleName>,
     /// Whether it may sign in.
     enabled: bool,
     /// The agent it signs in as.
@@ -38,8 +42,8 @@ pub(super) struct UserView {
 
 impl UserView {
     pub(super) fn of(user: &User, agent_id: Option<AgentId>) -> Self {
-        let User { id, login, name, role, enabled, .. } = user.clone();
-        Self { id, login, name, role, enabled, agent_id }
+        let User { id, login, name, roles, enabled, .. } = user.clone();
+        Self { id, login, name, roles, enabled, agent_id }
     }
 }
 
@@ -53,8 +57,8 @@ pub(super) struct NewUser {
     password: String,
     /// Its name; the login when absent.
     name: Option<String>,
-    /// What it may do.
-    role: Role,
+    /// What it is.
+    role: RoleName,
 }
 
 /// Stores a new user.
@@ -65,7 +69,7 @@ pub(super) async fn create(
     state: &EdgeState,
     (login, password): (&str, String),
     name: Option<String>,
-    role: Role,
+    roles: BTreeSet<RoleName>,
 ) -> Result<User, ApiError> {
     let login = login.trim().to_lowercase();
     if login.is_empty() || login.len() > 128 || login.chars().any(char::is_whitespace) {
@@ -78,7 +82,15 @@ pub(super) async fn create(
     }
     let password_hash = hash_password(password, state.settings.bcrypt_cost).await?;
     let name = name.unwrap_or_else(|| login.clone());
-    let user = User { id: UserId::fresh(), login: login.clone(), name, role, password_hash, enabled: true };
+    let user = User {
+        id: UserId::fresh(),
+        login: login.clone(),
+        name,
+        roles,
+        epoch: 0,
+        password_hash,
+        enabled: true,
+    };
     let now = state.engine.clock().now();
     let body = serde_json::to_value(&user).map_err(|_| ApiError::new(Code::Internal))?;
     let record =
@@ -95,7 +107,7 @@ pub(super) async fn register(
     State(state): State<EdgeState>,
     Json(NewUser { login, password, name, role }): Json<NewUser>,
 ) -> Result<(StatusCode, axum::Json<UserView>), ApiError> {
-    let user = create(&state, (&login, password), name, role).await?;
+    let user = create(&state, (&login, password), name, [role].into()).await?;
     Ok((StatusCode::CREATED, axum::Json(UserView::of(&user, None))))
 }
 

@@ -39,6 +39,12 @@ pub enum GrantKind {
 }
 
 impl GrantKind {
+    /// The kind of a stored word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     /// Every kind.
     pub const ALL: [Self; 10] = [
         Self::Session,
@@ -104,10 +110,18 @@ pub struct Revocation {
     pub until: Timestamp,
 }
 
+/// Most of each sort that are forgotten at a time.
+pub(super) const FORGOTTEN_AT_A_TIME: usize = 1_000;
+
+/// Where a counter stands that ends at some time.
+pub(super) fn counted(count: u64, ends_at: Timestamp, now: Timestamp) -> Counted {
+    Counted { count, resets_after: ends_at.since(now) }
+}
+
 /// Where grants are kept.
 #[async_trait]
 pub trait Grants: Send + Sync + 'static {
-    /// Stores a new grant with version 1. One whose time is over gives way.
+    /// Stores a new grant with version 1. One whose time was over when this one was made gives way.
     ///
     /// # Errors
     /// `Exists` when there is a living one with this kind and key.
@@ -125,11 +139,11 @@ pub trait Grants: Send + Sync + 'static {
     /// When the store cannot be read.
     async fn about(&self, kind: GrantKind, subject: Uuid, now: Timestamp) -> Result<Vec<Grant>, StoreError>;
 
-    /// Replaces subject, body and `expires_at`; `grant.version` is the version that was read. Answers
-    /// with the new version. Of several at a time one wins.
+    /// Replaces subject, body and `expires_at`; `grant.version` and `grant.created_at` are what was
+    /// read. Answers with the new version. Of several at a time one wins.
     ///
     /// # Errors
-    /// `Changed` when the stored version is another or the grant is gone.
+    /// `Changed` when the stored version is another, or the grant is gone or was made anew.
     async fn replace(&self, grant: Grant) -> Result<u64, StoreError>;
 
     /// Removes a grant and answers it, if it still counts at `now`. Of several callers at a time one
@@ -153,7 +167,8 @@ pub trait Grants: Send + Sync + 'static {
     async fn forget_expired(&self, now: Timestamp) -> Result<u64, StoreError>;
 
     /// Counts one event of a key in a fixed window that starts with its first event; survives restarts
-    /// and is shared by all nodes. With `most`, an event beyond that many is told but not counted.
+    /// and is shared by all nodes. An event beyond `most` is told, as one more than are counted, but not
+    /// counted.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,4 +1,4 @@
-//! Where things are kept, by role: journal, configuration records, call history.
+//! Where things are kept, by role: journal, configuration records, call history, grants, audit trail.
 
 pub mod archive;
 pub mod audit;
@@ -33,6 +33,10 @@ pub struct Stores {
     pub journal: Arc<dyn journal::Journal>,
     /// Configuration records.
     pub records: Arc<dyn records::Records>,
+    /// What lets somebody in for a while.
+    pub grants: Arc<dyn grants::Grants>,
+    /// Who did what.
+    pub audit: Arc<dyn audit::AuditLog>,
     /// Summaries of calls.
     pub history: Arc<dyn history::History>,
     /// What is over, kept for reports.
@@ -50,7 +54,7 @@ pub struct Stores {
 /// Which product fills each role, by its URL.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreUrls<'a> {
-    /// Journal, records and history.
+    /// Journal, records, history, grants and audit trail.
     pub store: &'a str,
     /// The archive; `store:` for the store itself.
     pub archive: &'a str,
@@ -59,6 +63,11 @@ pub struct StoreUrls<'a> {
     /// The bus; `memory:` for this process.
     pub bus: &'a str,
 }
+
+/// One product that keeps everything.
+trait Whole: archive::Shelf + records::Records + grants::Grants + audit::AuditLog + Clone {}
+
+impl<S: archive::Shelf + records::Records + grants::Grants + audit::AuditLog + Clone> Whole for S {}
 
 impl Stores {
     /// The same stores for one run of a node: its batches are refused with `Fenced` once that is no
@@ -72,17 +81,19 @@ impl Stores {
     }
 
     /// The same with nodes that can share it.
-    fn shared<S: archive::Shelf + records::Records + members::Members + Clone>(store: S) -> Self {
+    fn shared<S: Whole + members::Members>(store: S) -> Self {
         Self { members: Some(Arc::new(store.clone())), ..Self::of(store) }
     }
 
     /// One product that keeps everything, and this process for the rest.
-    fn of<S: archive::Shelf + records::Records + Clone>(store: S) -> Self {
+    fn of<S: Whole>(store: S) -> Self {
         let archive = Arc::new(archive::SameStore(store.clone()));
         let store = Arc::new(store);
         Self {
             journal: store.clone(),
             records: store.clone(),
+            grants: store.clone(),
+            audit: store.clone(),
             history: store,
             archive,
             archive_is_apart: false,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use eml::domain::id::CallId;
-use eml::edge::auth::Caller;
+use eml::edge::auth::Holder;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
@@ -67,7 +67,7 @@ fn path(placeholder: &str) -> &'static str {
 struct Play {
     house: House,
     fake: FakeTwilio,
-    agents: HashMap<&'static str, Caller>,
+    agents: HashMap<&'static str, Holder>,
     scenario: Scenario,
     order: Order,
 }

@@ -10,11 +10,13 @@
 )]
 
 mod archive_contract;
+mod audit_contract;
 mod bus_contract;
 mod cache_contract;
 mod chaos;
 mod corpus;
 mod faults;
+mod grants_contract;
 mod history_contract;
 mod journal_contract;
 mod kill_nine;

@@ -32,6 +32,19 @@ pub enum Actor {
     Host,
 }
 
+impl Actor {
+    /// In one word: an id with its prefix, or `host` or `unknown`.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Unknown => "unknown".to_owned(),
+            Self::User { id } => id.to_string(),
+            Self::Client { id } => id.to_string(),
+            Self::Host => "host".to_owned(),
+        }
+    }
+}
+
 /// One act, as it is stored and shown. Holds no password, token or code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditEntry {

@@ -4,18 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::Extension;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::super::error::{ApiError, Code};
-use super::super::request::{ClientIp, Json};
+use super::super::request::Json;
 use super::super::router::EdgeState;
 use super::super::users::UserView;
-use super::Caller;
-use super::keys::Use;
+use super::Origin;
+use super::sessions::{SignIn, Tokens};
 use crate::domain::directory::User;
 use crate::domain::time::Millis;
 use crate::store::cache::Cache;
@@ -36,25 +37,11 @@ pub struct Credentials {
     password: String,
 }
 
-/// What a refresh token is exchanged with.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RefreshRequest {
-    /// The token of the last sign-in or refresh.
-    refresh_token: String,
-}
-
 /// What a sign-in leads to.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SignedIn {
-    /// For `Authorization: Bearer`.
-    access_token: String,
-    /// Always `Bearer`.
-    token_type: &'static str,
-    /// Seconds until the access token does not work any more.
-    expires_in: u64,
-    /// Exchanged for fresh tokens by `POST /auth/refresh`.
-    refresh_token: String,
+    #[serde(flatten)]
+    tokens: Tokens,
     /// Who signed in.
     user: UserView,
 }
@@ -111,10 +98,10 @@ async fn in_bcrypt<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 ))]
 pub async fn login(
     state: State<EdgeState>,
-    ip: Extension<ClientIp>,
+    origin: Origin,
     credentials: Json<Credentials>,
-) -> Result<axum::Json<SignedIn>, ApiError> {
-    sign_in(state, ip, credentials).await
+) -> Result<Response, ApiError> {
+    sign_in(state, origin, credentials).await
 }
 
 /// Signs in; the same as `/auth/login`.
@@ -123,17 +110,18 @@ pub async fn login(
 ))]
 pub(crate) async fn login_user(
     state: State<EdgeState>,
-    ip: Extension<ClientIp>,
+    origin: Origin,
     credentials: Json<Credentials>,
-) -> Result<axum::Json<SignedIn>, ApiError> {
-    sign_in(state, ip, credentials).await
+) -> Result<Response, ApiError> {
+    sign_in(state, origin, credentials).await
 }
 
 async fn sign_in(
     State(state): State<EdgeState>,
-    Extension(ClientIp(ip)): Extension<ClientIp>,
+    origin: Origin,
     Json(Credentials { login, password }): Json<Credentials>,
-) -> Result<axum::Json<SignedIn>, ApiError> {
+) -> Result<Response, ApiError> {
+    let ip = origin.ip;
     let login = login.trim().to_lowercase();
     if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute).await? {
         return Err(ApiError::new(Code::TooManyTries));
@@ -151,39 +139,11 @@ async fn sign_in(
         return Err(ApiError::new(Code::BadCredentials));
     };
     tracing::info!(user = %user.id, %ip, "signed in");
-    tokens(&state, &user)
-}
-
-fn tokens(state: &EdgeState, user: &User) -> Result<axum::Json<SignedIn>, ApiError> {
+    let sign_in = SignIn { user: &user, amr: vec!["pwd"], client: None, origin: &origin };
+    let tokens = state.sessions.begin(&state, sign_in).await?;
     let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
-    let caller = Caller { user_id: user.id, role: user.role, agent_id };
-    let settings = &state.settings;
-    Ok(axum::Json(SignedIn {
-        access_token: state.authority.mint(&caller, Use::Access, settings.access_ttl)?,
-        token_type: "Bearer",
-        expires_in: settings.access_ttl.0 / 1000,
-        refresh_token: state.authority.mint(&caller, Use::Refresh, settings.refresh_ttl)?,
-        user: UserView::of(user, agent_id),
-    }))
-}
-
-/// Exchanges a refresh token for fresh tokens. Refresh tokens are signed, not stored: one that was
-/// given out works until it expires, unless its user is disabled.
-///
-/// # Errors
-/// When the token is not one of ours.
-#[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshRequest, responses(
-    (status = 200, body = SignedIn), (status = 401, description = "token not usable"),
-))]
-pub async fn refresh(
-    State(state): State<EdgeState>,
-    Json(RefreshRequest { refresh_token }): Json<RefreshRequest>,
-) -> Result<axum::Json<SignedIn>, ApiError> {
-    let caller = state.authority.check(&refresh_token, Use::Refresh)?;
-    let stored = state.engine.stores().records.by_id(RecordKind::User, caller.user_id.uuid()).await?;
-    let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
-    let user = user.filter(|user| user.enabled).ok_or(ApiError::new(Code::NoToken))?;
-    tokens(&state, &user)
+    let body = SignedIn { tokens, user: UserView::of(&user, agent_id) };
+    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }
 
 #[cfg(test)]

@@ -1,35 +1,12 @@
-//! What each role may do, and which route needs what. One table; a route without a row is refused.
+//! Which route and which command of a socket needs which permission. One table each; what has no row
+//! is refused.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use axum::http::Method;
 
-use crate::domain::directory::Role;
-
-/// Something a role may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permission {
-    /// Read one's own profile and open one's own socket.
-    Own,
-    /// Read the call centre's set-up.
-    SetupRead,
-    /// Change it.
-    SetupWrite,
-    /// Read users.
-    UsersRead,
-    /// Make users.
-    UsersWrite,
-    /// Read calls.
-    CallsRead,
-    /// Start calls and act on them.
-    CallsControl,
-    /// Set what agents are doing.
-    AgentsControl,
-    /// Free agents that hang on a call.
-    AgentsRelease,
-    /// See the nodes of the cluster.
-    ClusterRead,
-    /// Send nodes away.
-    ClusterWrite,
-}
+use crate::domain::identity::Permission;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,52 +15,8 @@ pub enum Access {
     Public,
     /// Whoever has this permission.
     Needs(Permission),
-}
-
-/// Whether a role has a permission.
-#[must_use]
-pub const fn may(role: Role, permission: Permission) -> bool {
-    match (role, permission) {
-        (Role::Admin, _) => true,
-        (Role::Supervisor, Permission::SetupWrite | Permission::UsersWrite | Permission::ClusterWrite) => {
-            false
-        }
-        (Role::Supervisor, _) => true,
-        (
-            Role::Agent,
-            Permission::Own
-            | Permission::SetupRead
-            | Permission::CallsRead
-            | Permission::CallsControl
-            | Permission::AgentsControl,
-        ) => true,
-        (
-            Role::Agent,
-            Permission::SetupWrite
-            | Permission::UsersRead
-            | Permission::UsersWrite
-            | Permission::AgentsRelease
-            | Permission::ClusterRead
-            | Permission::ClusterWrite,
-        ) => false,
-        (
-            Role::Service,
-            Permission::Own
-            | Permission::SetupRead
-            | Permission::CallsRead
-            | Permission::CallsControl
-            | Permission::ClusterRead,
-        ) => true,
-        (
-            Role::Service,
-            Permission::SetupWrite
-            | Permission::UsersRead
-            | Permission::UsersWrite
-            | Permission::AgentsControl
-            | Permission::AgentsRelease
-            | Permission::ClusterWrite,
-        ) => false,
-    }
+    /// The same, and who has a second factor must have shown it a short while ago.
+    Critical(Permission),
 }
 
 use Access::{Needs, Public};
@@ -92,7 +25,7 @@ use Permission::{
     SetupWrite, UsersRead, UsersWrite,
 };
 
-/// Method, route and who may use it.
+/// Method, route and who may use it. A route without a row is refused.
 pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/", Public),
     ("GET", "/health", Public),
@@ -101,9 +34,14 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/version", Public),
     ("GET", "/openapi.json", Public),
     ("GET", "/problems/{slug}", Public),
+    ("GET", "/jwks.json", Public),
     ("POST", "/auth/login", Public),
     ("POST", "/users/login", Public),
     ("POST", "/auth/refresh", Public),
+    ("POST", "/auth/logout", Needs(Own)),
+    ("GET", "/auth/sessions", Needs(Own)),
+    ("DELETE", "/auth/sessions/{id}", Needs(Own)),
+    ("GET", "/ws", Needs(Own)),
     ("POST", "/ws/ticket", Needs(Own)),
     ("GET", "/users/profile", Needs(Own)),
     ("POST", "/users/register", Needs(UsersWrite)),
@@ -155,9 +93,41 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("DELETE", "/dispositions/{id}", Needs(SetupWrite)),
 ];
 
+/// Commands of a socket and what each needs. A command without a row does not exist.
+pub const COMMANDS: &[(&str, Permission)] = &[
+    ("offer.accept", CallsControl),
+    ("offer.reject", CallsControl),
+    ("agent.set_activity", AgentsControl),
+    ("wrap_up.complete", CallsControl),
+    ("wrap_up.extend", CallsControl),
+    ("call.start", CallsControl),
+    ("call.hold", CallsControl),
+    ("call.resume", CallsControl),
+    ("call.hangup", CallsControl),
+    ("call.disposition", CallsControl),
+    ("subscribe", SetupRead),
+    ("ack", Own),
+];
+
+/// The same rows by route: one look per request.
+static BY_ROUTE: LazyLock<HashMap<&'static str, Vec<(&'static str, Access)>>> = LazyLock::new(|| {
+    let mut by_route: HashMap<_, Vec<_>> = HashMap::new();
+    for (method, route, access) in ROUTES {
+        by_route.entry(*route).or_default().push((*method, *access));
+    }
+    by_route
+});
+
 /// Who may use a route; `None` when it has no row.
 #[must_use]
 pub fn access(method: &Method, route: &str) -> Option<Access> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    ROUTES.iter().find(|(known, path, _)| *known == method && *path == route).map(|(_, _, access)| *access)
+    let rows = BY_ROUTE.get(route)?;
+    rows.iter().find(|(known, _)| *known == method).map(|(_, access)| *access)
+}
+
+/// What a command of a socket needs; `None` when there is no such command.
+#[must_use]
+pub fn command(kind: &str) -> Option<Permission> {
+    COMMANDS.iter().find(|(known, _)| *known == kind).map(|(_, permission)| *permission)
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::super::auth::{Caller, Permission, may};
+use super::super::auth::Caller;
 use super::super::calls;
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
@@ -15,6 +15,7 @@ use super::resource::Resource as _;
 use crate::actors::QueueStats;
 use crate::domain::agent::AgentCommand;
 use crate::domain::id::{AgentId, QueueId};
+use crate::domain::identity::Permission;
 
 /// What an agent shall be doing.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -35,7 +36,7 @@ pub(super) async fn set_activity(
     Json(ActivityRequest { activity, reason }): Json<ActivityRequest>,
 ) -> Result<axum::Json<Value>, ApiError> {
     let is_own = caller.agent_id == Some(id);
-    if !is_own && !may(caller.role, Permission::AgentsRelease) {
+    if !is_own && !caller.may(Permission::AgentsRelease) {
         return Err(ApiError::new(Code::Forbidden));
     }
     let activity = calls::activity(&state, &activity, reason)?;

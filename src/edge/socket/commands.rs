@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::auth::Caller;
+use super::super::auth::{self, Caller};
 use super::super::calls::acting_as;
 use super::super::calls::{self, StartCall};
 use super::super::error::{ApiError, Code};
@@ -94,6 +94,11 @@ pub(super) async fn carry_out(
     frame: ClientFrame,
 ) -> Result<Done, ApiError> {
     let ClientFrame { id, kind, data } = frame;
+    match auth::command(&kind) {
+        Some(permission) if caller.may(permission) => {}
+        Some(_) => return Err(ApiError::new(Code::Forbidden)),
+        None => return Err(unknown(&kind)),
+    }
     match kind.as_str() {
         "offer.accept" => {
             let OfferArguments { offer_id, .. } = arguments(data)?;
@@ -145,8 +150,12 @@ pub(super) async fn carry_out(
             let AckArguments { .. } = arguments(data)?;
             Ok(Done::Acknowledged)
         }
-        other => Err(ApiError::new(Code::NotFound).detail(format!("there is no command `{other}`"))),
+        other => Err(unknown(other)),
     }
+}
+
+fn unknown(kind: &str) -> ApiError {
+    ApiError::new(Code::NotFound).detail(format!("there is no command `{kind}`"))
 }
 
 fn own_agent(caller: &Caller) -> Result<AgentId, ApiError> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
-use super::super::auth::Caller;
+use super::super::auth::{Caller, Watch};
 use super::super::error::{ApiError, Code};
 use super::super::router::{Departure, EdgeState};
 use super::commands::{Done, carry_out};
@@ -34,6 +34,7 @@ const RECONNECT_SPREAD: u64 = 5_000;
 mod close {
     pub(super) const RESTART: u16 = 1012;
     pub(super) const OVERLOAD: u16 = 1013;
+    pub(super) const SIGNED_OUT: u16 = 4401;
     pub(super) const SILENT: u16 = 4408;
     pub(super) const TOO_FAST: u16 = 4429;
 }
@@ -49,6 +50,7 @@ enum End {
 struct Connection {
     state: EdgeState,
     caller: Caller,
+    watch: Watch,
     socket: WebSocket,
     id: SocketId,
     replies: VecDeque<(String, String)>,
@@ -68,11 +70,12 @@ struct Greeting {
 }
 
 /// Serves a socket until it ends.
-pub(super) async fn serve(state: EdgeState, caller: Caller, socket: WebSocket) {
+pub(super) async fn serve(state: EdgeState, (caller, watch): (Caller, Watch), socket: WebSocket) {
     let now = Instant::now();
     let mut connection = Box::new(Connection {
         state,
         caller,
+        watch,
         socket,
         id: SocketId::fresh(),
         replies: VecDeque::new(),
@@ -181,6 +184,7 @@ impl Connection {
         let is_agent = self.caller.agent_id.is_some();
         loop {
             let step = tokio::select! {
+                () = self.watch.revoked() => Err(End::Close(close::SIGNED_OUT, "signed out")),
                 event = inbox.recv(), if is_agent => match event {
                     // Opened twice on its way to the session, a socket may be told twice.
                     Some(event) if self.has_sent(&event) => Ok(()),

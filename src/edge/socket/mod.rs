@@ -4,15 +4,18 @@ mod commands;
 mod connection;
 pub(super) mod protocol;
 
+use std::sync::Arc;
+
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::auth::Caller;
+use super::auth::{Caller, Claims, shown};
 use super::error::{ApiError, Code};
 use super::router::EdgeState;
+use crate::domain::identity::Permission;
 
 /// Read buffer of a connection in bytes; the library's default of 128 KiB is what costs memory.
 const READ_BUFFER: usize = 4 * 1024;
@@ -22,19 +25,24 @@ const WRITE_BUFFER: usize = 64 * 1024;
 const LONGEST_FRAME: usize = 64 * 1024;
 
 #[derive(Deserialize)]
-pub(super) struct Access {
+pub(super) struct Ticket {
     ticket: Option<String>,
 }
 
 /// Opens a socket.
 pub(super) async fn open(
     State(state): State<EdgeState>,
-    Query(access): Query<Access>,
+    Query(ticket): Query<Ticket>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, ApiError> {
     check_origin(&state, &headers)?;
-    let caller = identify(&state, &access, &headers).await?;
+    let claims = identify(&state, &ticket, &headers).await?;
+    let caller = Caller::of(&claims, &state.engine.directory());
+    if !caller.may(Permission::Own) {
+        return Err(ApiError::new(Code::Forbidden));
+    }
+    let watch = state.gate.watch(claims).ok_or(ApiError::new(Code::SessionOver))?;
     if state.engine.is_draining() {
         return Err(ApiError::new(Code::Draining));
     }
@@ -45,17 +53,18 @@ pub(super) async fn open(
         .max_write_buffer_size(WRITE_BUFFER)
         .max_message_size(LONGEST_FRAME)
         .max_frame_size(LONGEST_FRAME);
-    Ok(upgrade.on_upgrade(move |socket| connection::serve(state, caller, socket)))
+    Ok(upgrade.on_upgrade(move |socket| connection::serve(state, (caller, watch), socket)))
 }
 
-async fn identify(state: &EdgeState, access: &Access, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    if let Some(ticket) = &access.ticket {
+async fn identify(
+    state: &EdgeState,
+    ticket: &Ticket,
+    headers: &HeaderMap,
+) -> Result<Arc<Claims>, ApiError> {
+    if let Some(ticket) = &ticket.ticket {
         return state.tickets.redeem(ticket).await;
     }
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token =
-        bearer.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| ApiError::new(Code::NoToken))?;
-    state.authority.caller_from_bearer(token)
+    shown(headers, state)
 }
 
 /// Browsers tell where a page came from; only our own pages and configured ones may connect.

@@ -73,6 +73,11 @@ impl Roster {
         self.nodes.get_mut(&node.node).filter(|row| row.at == *node)
     }
 
+    /// What the clock of the store shows.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Whether this run lives.
     pub(super) fn may_write(&self, node: &NodeRef) -> bool {
         self.row(node).is_some_and(|row| row.status.may_write())

@@ -3,8 +3,10 @@
 //! It grows with every fact and forgets all of it when the process ends.
 
 mod archive;
+mod audit;
 mod bus;
 mod cache;
+mod grants;
 mod history;
 mod journal;
 mod members;
@@ -27,6 +29,8 @@ use crate::domain::node::NodeRef;
 pub struct MemoryStore {
     facts: Arc<Mutex<journal::Facts>>,
     records: Arc<Mutex<records::Shelves>>,
+    passes: Arc<Mutex<grants::Passes>>,
+    chain: Arc<Mutex<audit::Chain>>,
     items: Arc<Mutex<BTreeMap<(String, String), Item>>>,
     roster: Arc<Mutex<members::Roster>>,
     news: members::News,
@@ -67,6 +71,16 @@ impl MemoryStore {
     /// The configuration records and what lives beside them.
     fn shelves(&self) -> MutexGuard<'_, records::Shelves> {
         lock(&self.records)
+    }
+
+    /// Grants, and what counts and takes away.
+    fn passes(&self) -> MutexGuard<'_, grants::Passes> {
+        lock(&self.passes)
+    }
+
+    /// The audit trail.
+    fn chain(&self) -> MutexGuard<'_, audit::Chain> {
+        lock(&self.chain)
     }
 }
 

@@ -7,14 +7,18 @@
 
 mod append;
 mod archive;
+mod audit;
 mod batch;
+mod counters;
 mod cursors;
 mod errors;
+mod grants;
 mod history;
 mod journal;
 mod members;
 mod partitions;
 mod records;
+mod revocations;
 mod rows;
 mod schema;
 mod transaction;

@@ -59,7 +59,7 @@ const MOST_CLAIMS: u32 = 5;
 
 impl PostgresStore {
     /// Runs a statement that changes something, on a connection that was just found to be alive.
-    async fn change(&self, query: Bound) -> Result<PgQueryResult, StoreError> {
+    pub(super) async fn change(&self, query: Bound) -> Result<PgQueryResult, StoreError> {
         let mut connection = answered(self.pool.acquire()).await?;
         written(query.execute(&mut *connection)).await
     }

@@ -5,12 +5,16 @@
 
 mod append;
 mod archive;
+mod audit;
 mod checkpoint;
+mod counters;
 mod cursors;
 mod errors;
+mod grants;
 mod history;
 mod journal;
 mod records;
+mod revocations;
 mod rows;
 mod schema;
 #[cfg(test)]

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use eml::app::KEY_FILE;
-use eml::domain::directory::Role;
 use eml::domain::id::{AgentId, UserId};
 use eml::domain::time::Millis;
-use eml::edge::auth::{Authority, Caller, Use};
+use eml::edge::auth::{Authority, Holder, Vault};
 use eml::edge::loopback::{Carrier, CarrierSettings, NumberPlan};
 use futures_util::StreamExt as _;
 use reqwest::{Method, StatusCode};
@@ -36,9 +35,6 @@ pub const NUMBER: &str = "+12025550100";
 const HEARD_OF: Duration = Duration::from_secs(2);
 /// How the outside reaches the cluster: what is signed.
 pub const PUBLIC: &str = "http://eml.example";
-/// What stands before the seed in a PKCS #8 document of an Ed25519 key (RFC 8410).
-const PKCS8_ED25519: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// How long an agent without a socket keeps its place, in milliseconds.
 pub const GRACE_MS: i64 = 4_000;
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
@@ -139,7 +135,7 @@ impl Cluster {
         }
         let key = folder.path().join("n1/data").join(KEY_FILE);
         std::fs::create_dir_all(key.parent().unwrap()).unwrap();
-        let authority = Authority::load_or_create(&key, "eml").unwrap();
+        let authority = authority(Vault::load_or_create(&key).unwrap());
         let mut cluster = Self {
             nodes,
             network,
@@ -177,7 +173,7 @@ impl Cluster {
             self.has_owners = self.database.watch().await && self.plan.is_cluster;
         }
         if self.plan.is_cluster {
-            self.authority = authority_of(&self.database.secret().await, self.folder.path());
+            self.authority = authority_of(&self.database.secret().await);
         }
         for place in 2..=self.nodes.len() {
             self.nodes[place - 1].start(&self.network);
@@ -258,12 +254,12 @@ impl Cluster {
         self.folder.path().to_owned()
     }
 
-    pub fn token(&self, caller: &Caller) -> String {
-        self.authority.mint(caller, Use::Access, Millis::from_secs(24 * 3600)).unwrap()
+    pub fn token(&self, caller: &Holder) -> String {
+        self.authority.token_for(caller, Millis::from_secs(24 * 3600)).unwrap()
     }
 
-    pub fn admin(&self) -> Caller {
-        Caller { user_id: UserId::derived("chaos", "admin"), role: Role::Admin, agent_id: None }
+    pub fn admin(&self) -> Holder {
+        Holder::admin(UserId::derived("chaos", "admin"))
     }
 
     /// Asks one node as an admin.
@@ -290,7 +286,7 @@ impl Cluster {
     }
 
     /// Makes agents of the queue; answers with their callers.
-    pub async fn hire(&self, count: usize) -> Vec<Caller> {
+    pub async fn hire(&self, count: usize) -> Vec<Holder> {
         let made = futures_util::stream::iter(0..count).map(|i| async move {
             let user_id = UserId::fresh();
             let body = json!({
@@ -299,7 +295,7 @@ impl Cluster {
             });
             let made = self.post("/agents", &body).await;
             let agent_id: AgentId = made["id"].as_str().unwrap().parse().unwrap();
-            Caller { user_id, role: Role::Agent, agent_id: Some(agent_id) }
+            Holder::agent(user_id, agent_id)
         });
         made.buffered(16).collect().await
     }
@@ -443,12 +439,14 @@ async fn carrier((here, music_ms): (IpAddr, u64), apis: Vec<SocketAddr>, passed:
 }
 
 /// Signs tokens as the nodes of a cluster do: by a key that follows from the secret in their store.
-fn authority_of(secret: &str, folder: &std::path::Path) -> Authority {
+fn authority_of(secret: &str) -> Authority {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let seed = hmac::sign(&key, b"eml token signing key");
-    let path = folder.join("token-key");
-    std::fs::write(&path, [&PKCS8_ED25519, seed.as_ref()].concat()).unwrap();
-    Authority::load_or_create(&path, "eml").unwrap()
+    authority(Vault::of_seed(seed.as_ref().try_into().unwrap()))
+}
+
+fn authority(vault: Vault) -> Authority {
+    Authority::new(Arc::new(vault), "eml", Millis::from_secs(3600)).unwrap()
 }
 
 /// Whether the program knows clusters at all.

@@ -3,10 +3,9 @@ use std::time::Duration;
 
 use eml::app::{self, Node};
 use eml::config::{self, Provider, Settings, Sources};
-use eml::domain::directory::Role;
 use eml::domain::id::{AgentId, CallId, UserId};
 use eml::domain::time::Millis;
-use eml::edge::auth::{Caller, Use};
+use eml::edge::auth::Holder;
 use eml::edge::loopback::{Carrier, CarrierSettings, NumberPlan};
 use eml::edge::providers::twilio::signature;
 use reqwest::{Method, StatusCode};
@@ -125,12 +124,12 @@ impl House {
         self.node.as_ref().unwrap()
     }
 
-    pub fn token(&self, caller: &Caller) -> String {
-        self.node().authority.mint(caller, Use::Access, Millis::from_secs(3600)).unwrap()
+    pub fn token(&self, caller: &Holder) -> String {
+        self.node().authority.token_for(caller, Millis::from_secs(3600)).unwrap()
     }
 
-    pub fn admin(&self) -> Caller {
-        Caller { user_id: self.admin, role: Role::Admin, agent_id: None }
+    pub fn admin(&self) -> Holder {
+        Holder::admin(self.admin)
     }
 
     pub async fn request(
@@ -138,7 +137,7 @@ impl House {
         method: Method,
         path: &str,
         body: Value,
-        caller: &Caller,
+        caller: &Holder,
     ) -> (StatusCode, Value) {
         let request =
             self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.token(caller));
@@ -161,25 +160,25 @@ impl House {
     }
 
     /// Makes an agent of the house's queue with a phone at `client:agent_NAME`.
-    pub async fn agent(&self, name: &str) -> Caller {
+    pub async fn agent(&self, name: &str) -> Holder {
         let user_id = UserId::fresh();
         let body = json!({
             "name": name, "address": format!("client:agent_{name}"), "queue_ids": [self.queue_id], "user_id": user_id,
         });
         let made = self.post("/agents", body).await;
         let agent_id: AgentId = made["id"].as_str().unwrap().parse().unwrap();
-        Caller { user_id, role: Role::Agent, agent_id: Some(agent_id) }
+        Holder::agent(user_id, agent_id)
     }
 
     /// An agent at its desk, ready for offers.
-    pub async fn ready_agent(&self, name: &str) -> (Caller, Desk) {
+    pub async fn ready_agent(&self, name: &str) -> (Holder, Desk) {
         let caller = self.agent(name).await;
         let mut desk = self.desk(&caller, None).await;
         desk.ask("agent.set_activity", json!({ "activity": "available" })).await;
         (caller, desk)
     }
 
-    pub async fn desk(&self, caller: &Caller, last_sequence: Option<u64>) -> Desk {
+    pub async fn desk(&self, caller: &Holder, last_sequence: Option<u64>) -> Desk {
         Desk::open(&self.base, &self.token(caller), last_sequence).await
     }
 
