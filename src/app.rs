@@ -23,6 +23,7 @@ use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
 use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use crate::edge::oauth;
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
@@ -71,6 +72,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let address = listener.local_addr()?;
     let stores = open_stores(settings).await?;
     seed_activities(&*stores.records).await?;
+    oauth::seed(&*stores.records, Clock.now()).await?;
     let metrics = Metrics::new();
     let is_named = !settings.server.public_url.is_empty();
     let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
@@ -95,7 +97,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, webhooks, (&authority, &gate), draining);
+    let state = edge_state(settings, &engine, (webhooks, &public_url), (&authority, &gate), draining);
     let stop = CancellationToken::new();
     let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
@@ -108,7 +110,18 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         servers.push(serve(listener, figures(&engine), stop.clone()));
     }
     let drain_for = settings.cluster.drain_ms.duration();
-    Ok(Node { engine, address, telemetry_address, authority, edge: state, drain, stop, servers, beat, drain_for })
+    Ok(Node {
+        engine,
+        address,
+        telemetry_address,
+        authority,
+        edge: state,
+        drain,
+        stop,
+        servers,
+        beat,
+        drain_for,
+    })
 }
 
 impl Node {
@@ -280,7 +293,7 @@ fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioS
 fn edge_state(
     settings: &Settings,
     engine: &Engine,
-    webhooks: Webhooks,
+    (webhooks, public_url): (Webhooks, &str),
     (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
 ) -> EdgeState {
@@ -295,14 +308,14 @@ fn edge_state(
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
         throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
         webhooks: Arc::new(webhooks),
-        settings: Arc::new(edge_settings(settings)),
+        settings: Arc::new(edge_settings(settings, public_url)),
         set_up: Arc::default(),
         no_such_user_hash: Arc::default(),
         drain,
     }
 }
 
-fn edge_settings(settings: &Settings) -> EdgeSettings {
+fn edge_settings(settings: &Settings, public_url: &str) -> EdgeSettings {
     let proxies = settings.server.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
     EdgeSettings {
         node: settings.node.name.clone(),
@@ -310,6 +323,7 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         request_timeout: settings.server.request_timeout_ms.duration(),
         trusted_proxies: proxies.collect(),
         providers: settings.providers.keys().cloned().collect(),
+        public_url: public_url.to_owned(),
         default_ring: settings.calls.default_ring_timeout_ms,
         outbound_ring: settings.calls.outbound_ring_timeout_ms,
         default_wrap_up: settings.calls.default_wrap_up_ms,

@@ -2,7 +2,9 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::domain::directory::{ActivityRecord, Agent, Directory, Disposition, Number, Queue, RoleRecord, Skill};
+use crate::domain::directory::{
+    ActivityRecord, Agent, Directory, Disposition, Number, Queue, RoleRecord, Skill,
+};
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, Records};
 

@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod failure;
 mod loadgen;
+mod login;
 mod migrate;
 mod move_store;
 mod node;
@@ -72,6 +73,10 @@ enum Command {
     /// Users.
     #[command(subcommand)]
     User(user::Command),
+    /// Signs in to a node with a browser anywhere, and keeps the tokens for you.
+    Login(login::Arguments),
+    /// Gives the tokens of `login` back.
+    Logout(login::Place),
     /// Prints the `OpenAPI` document.
     Openapi,
     /// Explains an error code.
@@ -122,6 +127,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
         Command::Node(command) => node::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
+        Command::Login(arguments) => login::run(arguments, load(None)?.settings).await,
+        Command::Logout(place) => login::out(place, load(None)?.settings).await,
         Command::Openapi => {
             let document = crate::edge::openapi().to_pretty_json();
             output::line(document.map_err(|error| Failure::failed(error.to_string()))?);

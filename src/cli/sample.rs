@@ -11,8 +11,8 @@ use super::{Failure, user};
 use crate::actors::Engine;
 use crate::domain::address::Address;
 use crate::domain::directory::{Agent, Disposition, Number, Queue, QueueOverflow, Skill, User};
-use crate::domain::identity::RoleName;
 use crate::domain::id::{AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
+use crate::domain::identity::RoleName;
 use crate::domain::queue::Strategy;
 use crate::domain::time::{Clock, Millis};
 use crate::store::StoreError;
@@ -120,8 +120,9 @@ impl Sample {
         if is_new {
             let password = self.password.clone();
             let login = self.login.clone();
-            let hashed =
-                tokio::task::spawn_blocking(move || user::new_user(&login, &password, RoleName::admin(), cost));
+            let hashed = tokio::task::spawn_blocking(move || {
+                user::new_user(&login, &password, RoleName::admin(), cost)
+            });
             let admin = hashed.await.map_err(|error| Failure::failed(error.to_string()))??;
             user::insert(records, &User { id: self.admin_id, ..admin }).await?;
         }

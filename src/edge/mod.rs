@@ -9,7 +9,7 @@ mod history;
 mod idempotency;
 mod list;
 pub mod loopback;
-mod oauth;
+pub mod oauth;
 pub mod providers;
 mod request;
 mod resources;

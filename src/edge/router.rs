@@ -23,7 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
+use super::{calls, cluster, health, history, idempotency, oauth, request, resources, socket, users};
 use crate::actors::Engine;
 use crate::domain::time::Millis;
 
@@ -40,6 +40,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<IpAddr>,
     /// Names of the provider sections.
     pub providers: Vec<String>,
+    /// How the outside reaches us.
+    pub public_url: String,
     /// How long an offer rings when its queue does not say.
     pub default_ring: Millis,
     /// How long an outbound call rings.
@@ -172,6 +174,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::drain))
+        .merge(oauth::routes())
         .merge(resources::routes())
 }
 

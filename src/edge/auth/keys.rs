@@ -159,7 +159,10 @@ impl Authority {
         let mut claims: Claims = serde_json::from_slice(&body).ok()?;
         let is_ours = claims.iss == self.issuer && claims.aud == AUDIENCE;
         let is_sane = claims.nbf < claims.exp
-            && claims.exp.checked_sub(claims.iat).is_some_and(|life| i64::try_from(LONGEST_LIFE.0 / 1000).is_ok_and(|most| life <= most));
+            && claims
+                .exp
+                .checked_sub(claims.iat)
+                .is_some_and(|life| i64::try_from(LONGEST_LIFE.0 / 1000).is_ok_and(|most| life <= most));
         claims.key = key.id;
         (is_ours && is_sane).then_some(claims)
     }

@@ -121,6 +121,21 @@ async fn sign_in(
     origin: Origin,
     Json(Credentials { login, password }): Json<Credentials>,
 ) -> Result<Response, ApiError> {
+    let user = prove(&state, &origin, login, password).await?;
+    let sign_in = SignIn { user: &user, amr: vec!["pwd"], client: None, origin: &origin };
+    let tokens = state.sessions.begin(&state, sign_in).await?;
+    let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
+    let body = SignedIn { tokens, user: UserView::of(&user, agent_id) };
+    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+}
+
+/// Compares a password with the one of its user.
+pub(crate) async fn prove(
+    state: &EdgeState,
+    origin: &Origin,
+    login: String,
+    password: String,
+) -> Result<User, ApiError> {
     let ip = origin.ip;
     let login = login.trim().to_lowercase();
     if !state.throttle.allows(&login, ip, state.settings.login_tries_per_minute).await? {
@@ -131,19 +146,13 @@ async fn sign_in(
     // An unknown login costs the same time as a known one.
     let hash = match &user {
         Some(user) => user.password_hash.clone(),
-        None => state.no_such_user_hash.get_or_try_init(|| unknowable(&state)).await?.clone(),
+        None => state.no_such_user_hash.get_or_try_init(|| unknowable(state)).await?.clone(),
     };
     let holds = in_bcrypt(move || bcrypt::non_truncating_verify(password, &hash)).await?.unwrap_or(false);
-    let Some(user) = user.filter(|user| holds && user.enabled) else {
+    user.filter(|user| holds && user.enabled).ok_or_else(|| {
         tracing::warn!(%ip, "sign-in refused");
-        return Err(ApiError::new(Code::BadCredentials));
-    };
-    tracing::info!(user = %user.id, %ip, "signed in");
-    let sign_in = SignIn { user: &user, amr: vec!["pwd"], client: None, origin: &origin };
-    let tokens = state.sessions.begin(&state, sign_in).await?;
-    let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
-    let body = SignedIn { tokens, user: UserView::of(&user, agent_id) };
-    Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
+        ApiError::new(Code::BadCredentials)
+    })
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ pub enum Access {
     Critical(Permission),
 }
 
-use Access::{Needs, Public};
+use Access::{Critical, Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead,
-    SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own,
+    SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
@@ -42,6 +42,21 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/auth/sessions", Needs(Own)),
     ("DELETE", "/auth/sessions/{id}", Needs(Own)),
     ("GET", "/ws", Needs(Own)),
+    ("GET", "/.well-known/oauth-authorization-server", Public),
+    ("GET", "/.well-known/openid-configuration", Public),
+    ("GET", "/oauth/authorize", Public),
+    ("POST", "/oauth/consent", Public),
+    ("POST", "/oauth/token", Public),
+    ("POST", "/oauth/revoke", Public),
+    ("POST", "/oauth/introspect", Public),
+    ("GET", "/oauth/device", Public),
+    ("POST", "/oauth/device", Public),
+    ("GET", "/clients", Needs(ClientsWrite)),
+    ("POST", "/clients", Critical(ClientsWrite)),
+    ("GET", "/clients/{id}", Needs(ClientsWrite)),
+    ("PATCH", "/clients/{id}", Critical(ClientsWrite)),
+    ("DELETE", "/clients/{id}", Critical(ClientsWrite)),
+    ("POST", "/clients/{id}/secret", Critical(ClientsWrite)),
     ("POST", "/ws/ticket", Needs(Own)),
     ("GET", "/users/profile", Needs(Own)),
     ("POST", "/users/register", Needs(UsersWrite)),

@@ -82,10 +82,7 @@ pub struct Ticket {
 /// # Errors
 /// When the cache does not take it.
 #[utoipa::path(post, path = "/ws/ticket", tag = "auth", responses((status = 200, body = Ticket)))]
-pub async fn issue(
-    State(state): State<EdgeState>,
-    Shown(claims): Shown,
-) -> Result<Json<Ticket>, ApiError> {
+pub async fn issue(State(state): State<EdgeState>, Shown(claims): Shown) -> Result<Json<Ticket>, ApiError> {
     let ticket = state.tickets.issue(&claims).await?;
     Ok(Json(Ticket { ticket, expires_in: LIFE.0 / 1000 }))
 }

@@ -12,6 +12,8 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(super) use resource::{etag, if_match};
+
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;

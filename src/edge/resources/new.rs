@@ -9,9 +9,7 @@ use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
 use super::super::users;
 use crate::domain::address::Address;
-use crate::domain::directory::{
-    ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill,
-};
+use crate::domain::directory::{ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
 use crate::domain::identity::RoleName;
 use crate::domain::queue::Strategy;
@@ -107,8 +105,13 @@ impl NewAgent {
         })?;
         let user_id = match (self.login, self.password, self.user_id) {
             (Some(login), Some(password), None) => {
-                let user =
-                    users::create(state, (&login, password), Some(self.name.clone()), [RoleName::agent()].into()).await?;
+                let user = users::create(
+                    state,
+                    (&login, password),
+                    Some(self.name.clone()),
+                    [RoleName::agent()].into(),
+                )
+                .await?;
                 Some(user.id)
             }
             (None, None, user_id) => user_id,

@@ -56,7 +56,7 @@ fn write(document: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(document).map_err(|_| ApiError::new(Code::Internal))
 }
 
-fn etag(version: u64) -> HeaderValue {
+pub(in crate::edge) fn etag(version: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"v{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn create<R: Resource>(
 }
 
 /// The version a client says it knows.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::edge) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let tag = headers.get(header::IF_MATCH).ok_or(ApiError::new(Code::PreconditionRequired))?;
     let tag = tag.to_str().unwrap_or_default();
     if tag == "*" {

@@ -56,11 +56,7 @@ pub(super) async fn open(
     Ok(upgrade.on_upgrade(move |socket| connection::serve(state, (caller, watch), socket)))
 }
 
-async fn identify(
-    state: &EdgeState,
-    ticket: &Ticket,
-    headers: &HeaderMap,
-) -> Result<Arc<Claims>, ApiError> {
+async fn identify(state: &EdgeState, ticket: &Ticket, headers: &HeaderMap) -> Result<Arc<Claims>, ApiError> {
     if let Some(ticket) = &ticket.ticket {
         return state.tickets.redeem(ticket).await;
     }

@@ -1,0 +1,97 @@
+//! The person before our pages: signs in by the same way as everybody, with the same limits and the same
+//! second factor.
+
+use axum::http::StatusCode;
+
+use super::super::auth::{self, Origin, Secret};
+use super::super::error::{ApiError, Code};
+use super::super::router::EdgeState;
+use super::error::OAuthError;
+use super::journey::Proof;
+use crate::domain::directory::User;
+use crate::domain::id::UserId;
+use crate::domain::identity::PermissionSet;
+use crate::store::records::RecordKind;
+
+/// How much somebody has shown.
+pub(super) enum Shown {
+    /// The password; the second factor is due.
+    Half {
+        /// What it is shown for.
+        challenge: String,
+        /// The user.
+        user_id: UserId,
+    },
+    /// Everything.
+    Whole(Proof),
+}
+
+/// What a page says when something was wrong.
+pub(super) struct Wrong {
+    /// In a sentence.
+    pub said: String,
+    /// How it is answered.
+    pub status: StatusCode,
+}
+
+impl From<ApiError> for Wrong {
+    fn from(error: ApiError) -> Self {
+        let status = error.code().status();
+        let said = match error.code() {
+            Code::BadCredentials => "Login or password is wrong.",
+            Code::SecondFactorWrong => "The code is wrong, or was used before.",
+            Code::TooManyTries => "Too many tries. Wait a while.",
+            _ if status.is_client_error() => "This does not work any more. Begin again.",
+            _ => "This cannot be done at the moment. Try again.",
+        };
+        Self { said: said.to_owned(), status }
+    }
+}
+
+/// Signs somebody in with login and password.
+pub(super) async fn password(
+    state: &EdgeState,
+    origin: &Origin,
+    login: &str,
+    password: Secret,
+) -> Result<Shown, Wrong> {
+    let user = auth::prove(state, origin, login.to_owned(), password.expose().to_owned()).await?;
+    Ok(Shown::Whole(proof(state, &user, &["pwd"])))
+}
+
+/// Takes the second factor of somebody whose password was right.
+pub(super) async fn second_factor(
+    state: &EdgeState,
+    origin: &Origin,
+    challenge: &str,
+    code: Secret,
+) -> Result<Proof, Wrong> {
+    let _ = (state, origin, challenge, code);
+    Err(ApiError::new(Code::SecondFactorWrong).into())
+}
+
+fn proof(state: &EdgeState, user: &User, amr: &[&str]) -> Proof {
+    let amr = amr.iter().map(|method| (*method).to_owned()).collect();
+    Proof { user_id: user.id, epoch: user.epoch, amr, at: state.engine.clock().now() }
+}
+
+/// The user who signed in, if nothing has happened since that ends its sessions.
+///
+/// # Errors
+/// When the store does not answer.
+pub(super) async fn unchanged(state: &EdgeState, proof: &Proof) -> Result<Option<User>, OAuthError> {
+    let stored = state.engine.stores().records.by_id(RecordKind::User, proof.user_id.uuid()).await?;
+    let user: Option<User> = stored.and_then(|record| serde_json::from_value(record.body).ok());
+    Ok(user.filter(|user| user.enabled && user.epoch == proof.epoch))
+}
+
+/// What a user may do at this moment.
+pub(super) fn permissions(state: &EdgeState, user: &User) -> PermissionSet {
+    state.engine.directory().permissions_of(&user.roles)
+}
+
+/// How somebody signed in, as sessions name it.
+pub(super) fn methods(amr: &[String]) -> Vec<&'static str> {
+    const KNOWN: [&str; 5] = ["pwd", "otp", "recovery", "ext", "hwk"];
+    KNOWN.into_iter().filter(|known| amr.iter().any(|method| method == known)).collect()
+}
