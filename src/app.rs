@@ -22,11 +22,13 @@ use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
+use crate::edge::auth::links::{self, MadeLink, Purpose};
+use crate::edge::auth::passwords::{PasswordSettings, Passwords};
 use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::oauth;
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
-    Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router, router, users,
 };
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
@@ -97,7 +99,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, (webhooks, &public_url), (&authority, &gate), draining);
+    let state = edge_state(settings, &engine, (webhooks, &public_url), (&authority, &gate), draining)?;
     let stop = CancellationToken::new();
     let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
@@ -125,6 +127,21 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
 }
 
 impl Node {
+    /// A link that makes the first admin, as long as there is no user.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn first_link(&self) -> Result<Option<MadeLink>, StoreError> {
+        let stores = self.engine.stores();
+        if !users::all(&*stores.records).await?.is_empty() {
+            return Ok(None);
+        }
+        let settings = &self.edge.settings;
+        let now = self.engine.clock().now();
+        let purpose = &Purpose::FirstAdmin;
+        links::make(&*stores.grants, purpose, &settings.public_url, settings.link_ttl, now).await.map(Some)
+    }
+
     /// Waits until this run of the node is over for the others: it was drained, or others took over.
     /// A node that stands alone is never over.
     pub async fn ended(&self) -> EndReason {
@@ -157,6 +174,22 @@ impl Node {
             beat.stop().await;
         }
     }
+}
+
+/// What makes and refuses tokens, for a command beside a node: as the node itself would.
+///
+/// # Errors
+/// When the key file or the store cannot be used.
+pub async fn identity_of(
+    settings: &Settings,
+    stores: &Stores,
+) -> anyhow::Result<(Arc<Authority>, Arc<Gate>)> {
+    let vault = if settings.cluster.enabled {
+        Vault::of_seed(&cluster::token_seed(&cluster::secret(settings, stores).await?))
+    } else {
+        Vault::load_or_create(&settings.node.data_dir.join(KEY_FILE))?
+    };
+    identity(settings, &Arc::new(vault), stores).await
 }
 
 /// What makes and refuses tokens, with what the store knows of it.
@@ -296,9 +329,12 @@ fn edge_state(
     (webhooks, public_url): (Webhooks, &str),
     (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
-) -> EdgeState {
+) -> anyhow::Result<EdgeState> {
     let vault = authority.vault().clone();
-    EdgeState {
+    let auth = &settings.auth;
+    let passwords = PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
+    let throttle = Throttle::new(engine.stores().grants.clone(), vault.clone(), auth.login_tries_per_minute);
+    Ok(EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
         gate: gate.clone(),
@@ -306,18 +342,20 @@ fn edge_state(
         trail: Arc::new(Trail::new(engine.stores().audit.clone(), settings.node.name.clone())),
         vault,
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
-        throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
+        passwords: Passwords::start(passwords).context("thread for passwords")?,
+        throttle: Arc::new(throttle),
         webhooks: Arc::new(webhooks),
-        settings: Arc::new(edge_settings(settings, public_url)),
+        settings: Arc::new(edge_settings(settings, public_url)?),
         set_up: Arc::default(),
-        no_such_user_hash: Arc::default(),
         drain,
-    }
+    })
 }
 
-fn edge_settings(settings: &Settings, public_url: &str) -> EdgeSettings {
+fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSettings> {
+    let auth = &settings.auth;
+    let role = |name: &String| name.parse().map_err(anyhow::Error::msg);
     let proxies = settings.server.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
-    EdgeSettings {
+    Ok(EdgeSettings {
         node: settings.node.name.clone(),
         max_body_bytes: settings.server.max_body_bytes,
         request_timeout: settings.server.request_timeout_ms.duration(),
@@ -332,8 +370,16 @@ fn edge_settings(settings: &Settings, public_url: &str) -> EdgeSettings {
         refresh_ttl: settings.auth.refresh_ttl_ms,
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
-        bcrypt_cost: settings.auth.bcrypt_cost,
-        login_tries_per_minute: settings.auth.login_tries_per_minute,
+        public_url: public_url.to_owned(),
+        registration: match auth.registration.as_str() {
+            "open" => Registration::Open,
+            "invitation" => Registration::Invitation,
+            _ => Registration::Admin,
+        },
+        registration_role: role(&auth.registration_role)?,
+        second_factor_roles: auth.second_factor_roles.iter().map(role).collect::<Result<_, _>>()?,
+        link_ttl: auth.link_ttl_ms,
+        invitation_ttl: auth.invitation_ttl_ms,
         socket: SocketSettings {
             send_queue: settings.websocket.send_queue,
             ping_interval: settings.websocket.ping_interval_ms.duration(),
@@ -341,5 +387,5 @@ fn edge_settings(settings: &Settings, public_url: &str) -> EdgeSettings {
             commands_per_second: settings.websocket.commands_per_second,
             allowed_origins: settings.websocket.allowed_origins.clone(),
         },
-    }
+    })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use ractor::ActorRef;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::agent::SocketMessage;
@@ -120,6 +120,8 @@ pub(super) struct Inner {
     pub(super) post: Post,
     /// Sockets of this node whose sessions are on others.
     pub(super) sockets: FarSockets,
+    /// Rings when something was noted in the audit trail.
+    audited: Notify,
     cluster: Option<Cluster>,
     tracker: TaskTracker,
     draining: watch::Sender<bool>,
@@ -155,6 +157,7 @@ impl Engine {
             checks: Semaphore::new(CHECKS),
             post: Post::default(),
             sockets: FarSockets::default(),
+            audited: Notify::new(),
             cluster,
             tracker: TaskTracker::new(),
             draining: watch::Sender::default(),
@@ -422,6 +425,16 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Says that something was noted in the audit trail, so that the bus is told of it at once.
+    pub fn has_noted(&self) {
+        self.0.audited.notify_one();
+    }
+
+    /// Where one waits for that.
+    pub(super) fn audited(&self) -> &Notify {
+        &self.0.audited
     }
 
     /// Where work beside the actors is kept track of.

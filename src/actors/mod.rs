@@ -1,6 +1,7 @@
 //! The actors that run the domain's machines, and the handle the edge uses.
 
 mod agent;
+mod announcer;
 mod call;
 mod centre;
 mod directory;
@@ -22,6 +23,7 @@ mod routing;
 mod shard;
 mod sockets;
 mod standing;
+mod sweeper;
 mod take_up;
 #[cfg(test)]
 mod tests;

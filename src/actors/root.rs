@@ -9,11 +9,13 @@ use std::time::Duration;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, SupervisionEvent};
 use tokio::sync::oneshot;
 
+use super::announcer::Announcer;
 use super::engine::{Engine, EngineSettings};
 use super::membership::{self, Membership, MembershipMessage};
 use super::queue::{self, Queue, QueueMessage};
 use super::relay::{self, Destination, Relay, ToArchive, ToBus};
 use super::shard::{self, Shard, ShardMessage};
+use super::sweeper::Sweeper;
 use super::writer::{self, Inbox, Writer, WriterHandle};
 use crate::cluster::Cluster;
 use crate::cluster::lease::{EndReason, LeaseHandle};
@@ -52,6 +54,8 @@ pub(super) enum Post {
     Queue(QueueId),
     /// By the number of its destination.
     Relay(usize),
+    Announcer,
+    Sweeper,
     Membership,
 }
 
@@ -137,6 +141,8 @@ impl Actor for Root {
         for number in 0..state.destinations.len() {
             state.start_relay(&me, number).await?;
         }
+        state.start_announcer(&me).await?;
+        state.start_sweeper(&me).await?;
         Ok(state)
     }
 
@@ -181,6 +187,8 @@ impl Actor for Root {
             RootMessage::Start(Post::Queue(queue_id)) => state.restart_queue(&me, queue_id).await?,
             RootMessage::Start(Post::Membership) => {}
             RootMessage::Start(Post::Relay(number)) => state.start_relay(&me, number).await?,
+            RootMessage::Start(Post::Announcer) => state.start_announcer(&me).await?,
+            RootMessage::Start(Post::Sweeper) => state.start_sweeper(&me).await?,
         }
         Ok(())
     }
@@ -217,6 +225,8 @@ impl State {
             Post::Shard(_) => "shard",
             Post::Queue(_) => "queue",
             Post::Relay(_) => "relay",
+            Post::Announcer => "announcer",
+            Post::Sweeper => "sweeper",
             Post::Membership => "membership",
         });
         if let (Post::Membership, Some(cluster)) = (post, self.engine.cluster()) {
@@ -271,6 +281,20 @@ impl State {
         let args = relay::Args { engine: self.engine.clone(), destination };
         let (actor, _) = ActorRuntime::spawn_linked(None, Relay, args, me.get_cell()).await?;
         self.posts.insert(actor.get_id(), Post::Relay(number));
+        Ok(())
+    }
+
+    async fn start_announcer(&mut self, me: &ActorRef<RootMessage>) -> Result<(), ActorProcessingErr> {
+        let engine = self.engine.clone();
+        let (actor, _) = ActorRuntime::spawn_linked(None, Announcer, engine, me.get_cell()).await?;
+        self.posts.insert(actor.get_id(), Post::Announcer);
+        Ok(())
+    }
+
+    async fn start_sweeper(&mut self, me: &ActorRef<RootMessage>) -> Result<(), ActorProcessingErr> {
+        let engine = self.engine.clone();
+        let (actor, _) = ActorRuntime::spawn_linked(None, Sweeper, engine, me.get_cell()).await?;
+        self.posts.insert(actor.get_id(), Post::Sweeper);
         Ok(())
     }
 

@@ -200,9 +200,14 @@ fn settings() -> EngineSettings {
     }
 }
 
+/// A node that stands alone.
+pub(super) async fn engine(stores: Stores) -> Engine {
+    super::start(settings(), stores, Metrics::new(), None).await.unwrap()
+}
+
 impl Stage {
     async fn set(stores: Stores) -> Self {
-        let engine = super::start(settings(), stores, Metrics::new(), None).await.unwrap();
+        let engine = engine(stores).await;
         let (sender, failures) = mpsc::unbounded_channel();
         let (ear, _) = ActorRuntime::spawn(None, Ear, sender).await.unwrap();
         let shard = engine.shard_ref(0).unwrap();

@@ -20,7 +20,7 @@ use crate::domain::node::{NodeRef, Role};
 use crate::domain::time::{Clock, Millis, Timestamp};
 use crate::seeded::{self, Bug};
 use crate::store::Stores;
-use crate::store::members::{ClusterSecret, NewNode};
+use crate::store::members::{ClusterSecret, Members, NewNode};
 
 /// How much sooner than the others a node takes its lease for over.
 const MARGIN: Duration = Duration::from_millis(150);
@@ -54,9 +54,8 @@ pub(super) async fn register(
     stores: &Stores,
     public_url: &str,
 ) -> anyhow::Result<Registered> {
-    let members = stores.members.clone().context("cluster.enabled needs store.url = postgres://…")?;
-    let made = secret_of(settings)?;
-    let secret = members.cluster_secret(&|| made.clone()).await?;
+    let members = members(stores)?;
+    let secret = secret(settings, stores).await?;
     let lease_length = settings.cluster.lease_ms;
     let origin = Instant::now();
     let me = members.register(&new_node(settings, public_url), lease_length).await?;
@@ -75,13 +74,28 @@ pub(super) async fn register(
     })
 }
 
+/// The secret that all nodes know.
+pub(super) async fn secret(settings: &Settings, stores: &Stores) -> anyhow::Result<ClusterSecret> {
+    let made = secret_of(settings)?;
+    Ok(members(stores)?.cluster_secret(&|| made.clone()).await?)
+}
+
+fn members(stores: &Stores) -> anyhow::Result<Arc<dyn Members>> {
+    stores.members.clone().context("cluster.enabled needs store.url = postgres://…")
+}
+
+/// The master secret of the vault that all nodes have.
+pub(super) fn token_seed(secret: &ClusterSecret) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.secret.as_bytes());
+    let mut seed = [0; 32];
+    seed.copy_from_slice(hmac::sign(&key, TOKEN_KEY).as_ref());
+    seed
+}
+
 impl Joining {
-    /// The seed of the key that signs tokens: the same on all nodes.
+    /// The master secret of the vault that all nodes have.
     pub(super) fn token_seed(&self) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.secret.as_bytes());
-        let mut seed = [0; 32];
-        seed.copy_from_slice(hmac::sign(&key, TOKEN_KEY).as_ref());
-        seed
+        token_seed(&self.secret)
     }
 
     /// Opens the way to the other nodes and lets the engine claim shards. The beat goes on as long as

@@ -1,10 +1,13 @@
 //! The command line: one file per command.
 
+mod audit;
 mod check_config;
 mod demo;
 mod doctor;
 mod explain;
 mod failure;
+mod host;
+mod key;
 mod loadgen;
 mod login;
 mod migrate;
@@ -16,6 +19,7 @@ mod serve;
 mod simulated;
 mod span;
 mod tail;
+mod token;
 mod user;
 
 use std::path::PathBuf;
@@ -70,6 +74,9 @@ enum Command {
     /// The nodes of the cluster.
     #[command(subcommand)]
     Node(node::Command),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Users.
     #[command(subcommand)]
     User(user::Command),
@@ -77,6 +84,12 @@ enum Command {
     Login(login::Arguments),
     /// Gives the tokens of `login` back.
     Logout(login::Place),
+    /// Access tokens.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// The keys that tokens are signed with.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Prints the `OpenAPI` document.
     Openapi,
     /// Explains an error code.
@@ -126,9 +139,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Move(arguments) => move_store::run(arguments, load(None)?.settings).await,
         Command::Loadgen(arguments) => loadgen::run(arguments, load(None)?.settings).await,
         Command::Node(command) => node::run(command, load(None)?.settings).await,
+        Command::Audit(command) => audit::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
         Command::Login(arguments) => login::run(arguments, load(None)?.settings).await,
         Command::Logout(place) => login::out(place, load(None)?.settings).await,
+        Command::Token(command) => token::run(command, load(None)?.settings).await,
+        Command::Key(command) => key::run(command, load(None)?.settings).await,
         Command::Openapi => {
             let document = crate::edge::openapi().to_pretty_json();
             output::line(document.map_err(|error| Failure::failed(error.to_string()))?);

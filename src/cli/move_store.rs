@@ -1,5 +1,7 @@
 //! `eml move --to URL`: copies an embedded installation to another store, with counts and checksums.
 
+mod identity;
+
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -11,6 +13,7 @@ use crate::domain::agent::AgentSession;
 use crate::domain::call::Call;
 use crate::domain::machine::Machine;
 use crate::domain::record::{EntityKind, EntityRef, FactRecord};
+use crate::store::audit::AuditLog as _;
 use crate::store::journal::{Append, AppendOutcome, Journal};
 use crate::store::records::RecordKind;
 use crate::store::sqlite::SqliteStore;
@@ -43,11 +46,14 @@ pub(super) async fn run(arguments: Arguments, settings: Settings) -> Result<(), 
     let target = store::open(&arguments.to).await?;
     refuse_unless_empty(&target, &arguments.to).await?;
     let before = source.last_position().await?;
+    let audited = source.audit_end().await?;
     let mut mover = Mover::new(&source, &target, before);
     let records = mover.records().await?;
+    let grants = identity::grants(&source, &target).await?;
+    let entries = identity::audit(&source, &target).await?;
     let copied = mover.facts().await?;
     mover.bar.finish_and_clear();
-    if source.last_position().await? != before {
+    if source.last_position().await? != before || source.audit_end().await? != audited {
         return Err(Failure::failed(
             "a node wrote to the store while it was copied: stop it, then move again",
         ));
@@ -56,7 +62,7 @@ pub(super) async fn run(arguments: Arguments, settings: Settings) -> Result<(), 
     if found != copied {
         return Err(Failure::failed(format!("the copy differs: {copied} here, {found} there")));
     }
-    output::line(format!("moved {records} records and {copied}"));
+    output::line(format!("moved {records} records, {grants} grants, {entries} audit entries and {copied}"));
     output::line("both sides have the same checksum; set store.url to the new store, or");
     output::line("EML__STORE__URL, and start the node. The embedded file is left as it is.");
     Ok(())
@@ -67,7 +73,8 @@ async fn refuse_unless_empty(target: &Stores, url: &str) -> Result<(), Failure> 
     for kind in RecordKind::ALL {
         records += target.records.all(kind).await?.len();
     }
-    if records > 0 || target.journal.last_position().await? > 0 {
+    let is_used = target.journal.last_position().await? > 0 || target.audit.audit_end().await?.number > 0;
+    if records > 0 || is_used {
         return Err(Failure::failed(format!("the store at {} is not empty", without_secret(url))));
     }
     Ok(())

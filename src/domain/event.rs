@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::identity::AuditEntry;
 use super::record::FactRecord;
 
 /// The version of the `CloudEvents` specification that is spoken.
@@ -15,7 +16,7 @@ const DATA_CONTENT_TYPE: &str = "application/json";
 pub struct Event {
     /// Version of the specification: `1.0`.
     pub specversion: String,
-    /// The fact it tells of; who has seen it drops it.
+    /// The fact or audit entry it tells of; who has seen it drops it.
     pub id: String,
     /// Where it happened: `/nodes/<name>`.
     pub source: String,
@@ -28,7 +29,7 @@ pub struct Event {
     pub time: String,
     /// Always `application/json`.
     pub datacontenttype: String,
-    /// The number of the fact in the life of its subject.
+    /// The number of the fact in the life of its subject, or that of the entry in the audit trail.
     pub sequence: u64,
     /// The command that led to it, as in `cmd_…`; an extension attribute, absent when unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +53,28 @@ impl Event {
             sequence: record.seq,
             causationid: record.cause.map(|cause| cause.to_string()),
             data: untagged(&record.body),
+        }
+    }
+
+    /// An entry of the audit trail as an event of the node that took it.
+    #[must_use]
+    pub fn of_entry(number: u64, entry: &AuditEntry) -> Self {
+        let AuditEntry { at, what, actor, subject, ip, request_id, node, details } = entry;
+        let data = serde_json::json!({
+            "actor": actor, "ip": ip, "request_id": request_id, "details": details,
+        });
+        Self {
+            specversion: SPEC_VERSION.to_owned(),
+            id: format!("aud_{number}"),
+            source: format!("/nodes/{node}"),
+            kind: what.clone(),
+            // An event has a subject: what was done to nothing in particular is about whoever did it.
+            subject: subject.clone().unwrap_or_else(|| actor.word()),
+            time: at.to_string(),
+            datacontenttype: DATA_CONTENT_TYPE.to_owned(),
+            sequence: number,
+            causationid: None,
+            data: RawValue::from_string(data.to_string()).unwrap_or_default(),
         }
     }
 }

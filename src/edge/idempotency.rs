@@ -37,12 +37,18 @@ impl RequestKey {
 pub(super) async fn remember(State(state): State<EdgeState>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap_or_default().to_owned());
     match key {
-        Some(key) if request.method() == Method::POST => {
+        Some(key) if request.method() == Method::POST && !answers_secrets(request.uri().path()) => {
             let answer = once(&state, &key, request, next).await;
             answer.unwrap_or_else(IntoResponse::into_response)
         }
         Some(_) | None => next.run(request).await,
     }
+}
+
+/// Whether answers hold tokens or the like, which are not kept where answers are.
+fn answers_secrets(path: &str) -> bool {
+    let beginnings = ["/auth/", "/oauth/", "/users/login", "/ws/", "/clients"];
+    beginnings.iter().any(|beginning| path.starts_with(beginning))
 }
 
 async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Result<Response, ApiError> {
@@ -55,7 +61,8 @@ async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Res
     let scoped = format!("{}\n{route}\n{key}", caller.user_id);
     let limit = state.settings.max_body_bytes;
     let body = to_bytes(body, limit).await.map_err(|_| ApiError::new(Code::BodyTooLarge))?;
-    let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body));
+    // Bodies may hold passwords: what is kept of them must not be guessable for who reads the store.
+    let hash = hex::encode(state.vault.mac("idempotency", &body));
     let now = state.engine.clock().now();
     let records = &state.engine.stores().records;
     let claim = Claim {
@@ -94,7 +101,9 @@ async fn keep(
 ) -> Result<(Response, Option<RememberedAnswer>), ApiError> {
     let (mut parts, body) = response.into_parts();
     let body: Bytes = to_bytes(body, LONGEST).await.map_err(|_| ApiError::new(Code::Internal))?;
-    let answer = (!parts.status.is_server_error()).then(|| RememberedAnswer {
+    // What must not be stored anywhere is not stored here: the same request is carried out again.
+    let is_secret = parts.headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store");
+    let answer = (!is_secret && !parts.status.is_server_error()).then(|| RememberedAnswer {
         request_hash,
         status: parts.status.as_u16(),
         body: String::from_utf8_lossy(&body).into_owned(),

@@ -15,9 +15,9 @@ mod request;
 mod resources;
 mod router;
 mod socket;
-mod users;
+pub mod users;
 mod webhooks;
 
 pub use error::{ApiError, Code};
-pub use router::{Departure, EdgeSettings, EdgeState, SocketSettings, inner_router, openapi, router};
+pub use router::{Departure, EdgeSettings, EdgeState, Registration, SocketSettings, inner_router, openapi, router};
 pub use webhooks::{TwilioSection, Webhooks};

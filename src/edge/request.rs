@@ -26,7 +26,7 @@ const PROBLEM_LIMIT: usize = 64 * 1024;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
-pub struct ClientIp(pub IpAddr);
+pub(super) struct ClientIp(pub IpAddr);
 
 /// A body of strict JSON.
 #[derive(Debug, Clone, Copy)]

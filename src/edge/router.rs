@@ -1,5 +1,6 @@
 //! All routes, the layers around them, and what handlers share.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::openapi::OpenApi as Document;
@@ -20,11 +21,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
+use super::auth::passwords::Passwords;
 use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
 use super::{calls, cluster, health, history, idempotency, oauth, request, resources, socket, users};
 use crate::actors::Engine;
+use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
 
 /// What the edge needs to know of the configuration.
@@ -58,12 +61,31 @@ pub struct EdgeSettings {
     pub session_ttl: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up: Millis,
-    /// Cost of bcrypt.
-    pub bcrypt_cost: u32,
-    /// Sign-in tries per login, address and minute.
-    pub login_tries_per_minute: u32,
+    /// How the outside reaches us.
+    pub public_url: String,
+    /// Who may become a user.
+    pub registration: Registration,
+    /// What somebody is who registers without being asked.
+    pub registration_role: RoleName,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: BTreeSet<RoleName>,
+    /// Life of a link with which a password is set.
+    pub link_ttl: Millis,
+    /// Life of an invitation.
+    pub invitation_ttl: Millis,
     /// Limits of sockets.
     pub socket: SocketSettings,
+}
+
+/// Who may become a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Whom an admin makes one.
+    Admin,
+    /// Also who was invited.
+    Invitation,
+    /// Everybody.
+    Open,
 }
 
 /// Limits of sockets.
@@ -109,6 +131,8 @@ pub struct EdgeState {
     pub trail: Arc<Trail>,
     /// Tickets for sockets.
     pub tickets: Arc<Tickets>,
+    /// Works on passwords.
+    pub passwords: Passwords,
     /// Counts sign-in tries.
     pub throttle: Arc<Throttle>,
     /// Providers and their webhooks.
@@ -118,8 +142,6 @@ pub struct EdgeState {
     /// Held from the check of a change to the set-up until it is stored and read again, so that two
     /// changes that fit each alone cannot break each other.
     pub set_up: Arc<tokio::sync::Mutex<()>>,
-    /// A hash that no password has, of the configured cost; made when it is first needed.
-    pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.
     pub drain: watch::Receiver<Departure>,
 }
@@ -159,9 +181,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::end))
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
-        .routes(routes!(users::register))
-        .routes(routes!(users::profile))
-        .routes(routes!(users::list))
+        .merge(users::routes())
         .routes(routes!(calls::start_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))

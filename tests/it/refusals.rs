@@ -160,13 +160,13 @@ async fn roles_may_do_what_the_table_says_and_nothing_else() {
 async fn people_sign_in_with_a_password_and_nobody_learns_which_part_was_wrong() {
     let (house, _fake) = House::with_fake().await;
     house
-        .post("/users/register", json!({ "login": "Sue", "password": "correct horse", "role": "supervisor" }))
+        .post("/users/register", json!({ "login": "Sue", "password": "correct horse of the river", "role": "supervisor" }))
         .await;
     let login = |login: &str, password: &str| {
         let body = json!({ "login": login, "password": password });
         house.http.post(format!("{}/auth/login", house.base)).json(&body).send()
     };
-    let good: Value = login("sue", "correct horse").await.unwrap().json().await.unwrap();
+    let good: Value = login("sue", "correct horse of the river").await.unwrap().json().await.unwrap();
     assert_eq!(good["token_type"], "Bearer");
     let token = good["access_token"].as_str().unwrap();
     let profile =

@@ -3,8 +3,10 @@
 mod claims;
 mod gate;
 mod keys;
+pub mod links;
 mod login;
 mod origin;
+pub mod passwords;
 mod permission;
 mod refresh;
 mod ring;
@@ -12,6 +14,7 @@ mod secret;
 mod session_routes;
 mod sessions;
 mod step_up;
+mod throttle;
 mod tickets;
 mod trail;
 mod vault;
@@ -25,19 +28,19 @@ use axum::http::{HeaderMap, header};
 pub use claims::{AUDIENCE, Claims, Holder, Subject, scope};
 pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
-pub(crate) use login::prove;
-pub use login::{Throttle, hash_password, login};
+pub use login::{Credentials, Proven, login, prove};
 pub use origin::Origin;
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
-pub use sessions::{Behind, Listed, Session, Sessions, SignIn, Tokens};
+pub use sessions::{Behind, Listed, Session, Sessions, SignIn, Tokens, host_session};
+pub use throttle::{Place, Throttle, Try};
 pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
 pub(crate) use login::{__path_login, __path_login_user, login_user};
-pub(crate) use session_routes::{
+pub(in crate::edge) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };
 pub(crate) use tickets::__path_issue;

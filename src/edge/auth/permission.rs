@@ -21,7 +21,7 @@ pub enum Access {
 
 use Access::{Critical, Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own, RolesWrite,
     SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
@@ -58,9 +58,25 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("DELETE", "/clients/{id}", Critical(ClientsWrite)),
     ("POST", "/clients/{id}/secret", Critical(ClientsWrite)),
     ("POST", "/ws/ticket", Needs(Own)),
+    ("POST", "/auth/setup", Public),
+    ("GET", "/auth/link", Public),
+    ("POST", "/auth/password", Public),
     ("GET", "/users/profile", Needs(Own)),
-    ("POST", "/users/register", Needs(UsersWrite)),
+    ("PATCH", "/users/profile", Needs(Own)),
+    ("PUT", "/users/profile/password", Critical(Own)),
+    // Open to who has an invitation; whoever shows a token must have `users:write`.
+    ("POST", "/users/register", Public),
+    ("POST", "/users/invitations", Critical(UsersWrite)),
     ("GET", "/users/list", Needs(UsersRead)),
+    ("GET", "/users/{id}", Needs(UsersRead)),
+    ("PATCH", "/users/{id}", Critical(UsersWrite)),
+    ("DELETE", "/users/{id}", Critical(UsersWrite)),
+    ("PUT", "/users/{id}/roles", Critical(UsersWrite)),
+    ("POST", "/users/{id}/password-link", Critical(UsersWrite)),
+    ("GET", "/roles", Needs(UsersRead)),
+    ("GET", "/roles/{name}", Needs(UsersRead)),
+    ("PUT", "/roles/{name}", Critical(RolesWrite)),
+    ("DELETE", "/roles/{name}", Critical(RolesWrite)),
     ("POST", "/calls/start", Needs(CallsControl)),
     ("GET", "/calls/active", Needs(CallsRead)),
     ("GET", "/calls/history", Needs(CallsRead)),

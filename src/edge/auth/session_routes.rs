@@ -27,7 +27,7 @@ const KEYS_KEPT: &str = "public, max-age=60";
 /// What a refresh token is exchanged with.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RefreshRequest {
+pub(in crate::edge) struct RefreshRequest {
     /// The token of the last sign-in or refresh.
     #[schema(value_type = String)]
     refresh_token: Secret,
@@ -35,7 +35,7 @@ pub(crate) struct RefreshRequest {
 
 /// Fresh tokens, and whose they are.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Refreshed {
+pub(in crate::edge) struct Refreshed {
     #[serde(flatten)]
     tokens: Tokens,
     /// Who is signed in.
@@ -44,7 +44,7 @@ pub(crate) struct Refreshed {
 
 /// A session as shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SessionView {
+pub(in crate::edge) struct SessionView {
     /// Its id.
     #[schema(value_type = String)]
     id: SessionId,
@@ -75,7 +75,7 @@ pub(crate) struct SessionView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Whose {
+pub(in crate::edge) struct Whose {
     /// A user; the caller when absent. For others, `users:write` is needed.
     #[param(value_type = Option<String>)]
     user_id: Option<UserId>,
@@ -85,7 +85,7 @@ pub(crate) struct Whose {
 #[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshRequest, responses(
     (status = 200, body = Refreshed), (status = 401, description = "token not usable, or its session is over"),
 ))]
-pub(crate) async fn refresh(
+pub(in crate::edge) async fn refresh(
     State(state): State<EdgeState>,
     origin: Origin,
     Json(RefreshRequest { refresh_token }): Json<RefreshRequest>,
@@ -100,7 +100,7 @@ pub(crate) async fn refresh(
 #[utoipa::path(post, path = "/auth/logout", tag = "auth", responses(
     (status = 204, description = "the session is over"), (status = 409, description = "the token belongs to no session"),
 ))]
-pub(crate) async fn logout(
+pub(in crate::edge) async fn logout(
     State(state): State<EdgeState>,
     caller: Caller,
     origin: Origin,
@@ -114,7 +114,7 @@ pub(crate) async fn logout(
 
 /// Sessions, oldest first.
 #[utoipa::path(get, path = "/auth/sessions", tag = "auth", params(Whose), responses((status = 200, body = List<SessionView>)))]
-pub(crate) async fn list(
+pub(in crate::edge) async fn list(
     State(state): State<EdgeState>,
     caller: Caller,
     Query(Whose { user_id }): Query<Whose>,
@@ -132,7 +132,7 @@ pub(crate) async fn list(
 #[utoipa::path(delete, path = "/auth/sessions/{id}", tag = "auth", params(("id" = String, Path)), responses(
     (status = 204, description = "the session is over"), (status = 404, description = "there is no such session"),
 ))]
-pub(crate) async fn end(
+pub(in crate::edge) async fn end(
     State(state): State<EdgeState>,
     caller: Caller,
     origin: Origin,
@@ -150,7 +150,7 @@ pub(crate) async fn end(
 
 /// The public keys that verify our access tokens (RFC 7517).
 #[utoipa::path(get, path = "/jwks.json", tag = "auth", security(()), responses((status = 200, body = Object, description = "a set of JSON web keys")))]
-pub(crate) async fn jwks(State(state): State<EdgeState>) -> Response {
+pub(in crate::edge) async fn jwks(State(state): State<EdgeState>) -> Response {
     let keys: Value = state.authority.jwks();
     ([(header::CACHE_CONTROL, KEYS_KEPT)], axum::Json(keys)).into_response()
 }

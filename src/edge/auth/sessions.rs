@@ -4,7 +4,7 @@
 //! with it every token that came from it. Truth is the store, where one of several refreshes at a time
 //! wins; the cache spares a reading of it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -392,6 +392,30 @@ fn begun<'a>(held: &Held, origin: &'a Origin) -> Act<'a> {
 fn act_of<'a>(what: &'static str, held: &Held, origin: &'a Origin) -> Act<'a> {
     let actor = Actor::User { id: UserId::from_uuid(held.subject) };
     Act { what, actor, subject: Some(held.id.to_string()), origin: Some(origin), details: Map::new() }
+}
+
+/// A session for a token that is made on the host: it has no refresh tokens, and ends with that token.
+///
+/// # Errors
+/// When it cannot be written, which is a fault of ours.
+pub fn host_session(
+    id: SessionId,
+    user: UserId,
+    scope: Option<PermissionSet>,
+    (now, life): (Timestamp, Millis),
+) -> Result<Grant, ApiError> {
+    let session = Session {
+        generation: 0,
+        secret_hash: String::new(),
+        ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        user_agent: Some(concat!("eml/", env!("CARGO_PKG_VERSION"), " token create").to_owned()),
+        last_used: now,
+        client_id: None,
+        scope,
+        amr: vec!["host".to_owned()],
+        auth_time: now,
+    };
+    Held::new(id, (now, user.uuid()), session, now + life).grant()
 }
 
 /// When a session ends that began and was used at these times.

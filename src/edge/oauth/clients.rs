@@ -236,7 +236,7 @@ pub(super) async fn show(
 ) -> Result<Response, ApiError> {
     let (record, client) = stored(&state, id).await?;
     let body = view(client, &record, state.engine.clock().now());
-    Ok(([(header::ETAG, etag(record.version))], axum::Json(body)).into_response())
+    Ok((etag(record.version), axum::Json(body)).into_response())
 }
 
 /// Makes a client; a secret is shown this once.
@@ -269,7 +269,7 @@ pub(super) async fn create(
     note(&state, "client.created", (&caller, &origin), (client.id, told(&client))).await?;
     let location = HeaderValue::from_str(&format!("/clients/{}", client.id));
     let body = WithSecret { client: view(client, &record, now), client_secret: secret };
-    let mut response = (StatusCode::CREATED, [(header::ETAG, etag(1))], axum::Json(body)).into_response();
+    let mut response = (StatusCode::CREATED, etag(1), axum::Json(body)).into_response();
     if let Ok(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
     }
@@ -311,7 +311,7 @@ pub(super) async fn change(
     }
     note(&state, "client.changed", (&caller, &origin), (id, told(&client))).await?;
     let body = view(client, &record, now);
-    Ok(([(header::ETAG, etag(version))], axum::Json(body)).into_response())
+    Ok((etag(version), axum::Json(body)).into_response())
 }
 
 fn changed(client: Client, change: ClientChange) -> Client {
@@ -389,7 +389,7 @@ pub(super) async fn renew(
     let version = state.engine.stores().records.update(RecordKind::Client, record.clone()).await?;
     note(&state, "client.secret_changed", (&caller, &origin), (id, Map::new())).await?;
     let body = WithSecret { client: view(client, &record, now), client_secret: Some(fresh) };
-    Ok(unkept(([(header::ETAG, etag(version))], axum::Json(body)).into_response()))
+    Ok(unkept((etag(version), axum::Json(body)).into_response()))
 }
 
 /// Makes sure that `eml login` has its client.

@@ -6,11 +6,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
+use super::super::auth::passwords::Password;
 use super::super::auth::{Act, Origin, Secret};
 use super::super::router::EdgeState;
 use super::authorize::{back, back_with, source, unserved};
 use super::error::{Fault, OAuthError};
-use super::form::{Form, Parameters};
+use super::form::{Parameters, Posted};
 use super::journey::{Aim, Asked, Journey, Proof, Stage, is_own_form};
 use super::pages::{self, Asker, Page, Sheet};
 use super::person::{self, Shown};
@@ -34,7 +35,7 @@ struct Walk<'a> {
 }
 
 /// Takes a form of our pages.
-#[utoipa::path(post, path = "/oauth/consent", tag = "oauth", security(()), responses(
+#[utoipa::path(post, path = "/oauth/consent", tag = "oauth", security(()), request_body(content = Object, content_type = "application/x-www-form-urlencoded", description = "the fields of our pages"), responses(
     (status = 200, description = "the next page"),
     (status = 303, description = "back to the client"),
     (status = 400, description = "a page: the form is too old, or of another browser"),
@@ -43,8 +44,8 @@ struct Walk<'a> {
     (status = 429, description = "the same page again: too many tries"),
     (status = 503, description = "a page: the store is away"),
 ))]
-pub(super) async fn step(State(state): State<EdgeState>, origin: Origin, form: Form) -> Response {
-    let Form { parameters, headers } = form;
+pub(super) async fn step(State(state): State<EdgeState>, origin: Origin, posted: Posted) -> Response {
+    let Posted { parameters, headers } = posted;
     if !is_own_form(&headers) {
         return pages::broken("This form was sent from another site.")
             .status(StatusCode::FORBIDDEN)
@@ -130,7 +131,7 @@ impl Walk<'_> {
     async fn sign_in(&mut self, asked: &Asked, parameters: &Parameters) -> Step {
         let client = self.client(asked).await?;
         let login = parameters.get("login").unwrap_or_default();
-        let password = Secret::new(parameters.get("password").unwrap_or_default().to_owned());
+        let password = Password::new(parameters.get("password").unwrap_or_default().to_owned());
         match person::password(self.state, self.origin, login, password).await {
             Ok(shown) => self.shown(asked, &client, shown).await,
             Err(wrong) => {

@@ -10,7 +10,7 @@ use super::super::auth::Origin;
 use super::super::router::EdgeState;
 use super::devices::{self, Begun, INTERVAL, LIFE};
 use super::error::{Fault, OAuthError, unkept};
-use super::form::{Form, Parameters};
+use super::form::{Parameters, Posted};
 use super::journey::{Aim, Asked, Journey};
 use super::pages::{self, Sheet};
 use super::{known, scope, secret};
@@ -40,7 +40,7 @@ pub(super) struct Waiting {
 }
 
 /// Lets a device wait for its user.
-#[utoipa::path(post, path = "/oauth/device", tag = "oauth", security(()), responses(
+#[utoipa::path(post, path = "/oauth/device", tag = "oauth", security(()), request_body(content = Object, content_type = "application/x-www-form-urlencoded", description = "`scope`, and the client"), responses(
     (status = 200, body = Waiting),
     (status = 400, description = "`error` and `error_description` of RFC 6749"),
     (status = 401, description = "the client is not who it says"),
@@ -50,9 +50,9 @@ pub(super) struct Waiting {
 pub(super) async fn begin(
     State(state): State<EdgeState>,
     origin: Origin,
-    form: Form,
+    posted: Posted,
 ) -> Result<Response, OAuthError> {
-    let Form { parameters, headers } = form;
+    let Posted { parameters, headers } = posted;
     let client = known::identify(&state, &origin, (&headers, &parameters)).await?;
     if !client.uses(GrantType::DeviceCode) {
         return Err(OAuthError::new(Fault::UnauthorizedClient, "the client may not get tokens in this way"));

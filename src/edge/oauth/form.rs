@@ -50,12 +50,12 @@ impl Parameters {
 }
 
 /// A request with parameters in its body.
-pub(super) struct Form {
+pub(super) struct Posted {
     pub parameters: Parameters,
     pub headers: HeaderMap,
 }
 
-impl FromRequest<EdgeState> for Form {
+impl FromRequest<EdgeState> for Posted {
     type Rejection = OAuthError;
 
     async fn from_request(request: Request, state: &EdgeState) -> Result<Self, OAuthError> {

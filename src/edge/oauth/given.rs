@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::super::auth::{AUDIENCE, Act, Behind, Caller, Claims, Origin, Subject, scope};
 use super::super::router::EdgeState;
 use super::error::{Fault, OAuthError, unkept};
-use super::form::Form;
+use super::form::Posted;
 use super::known;
 use crate::domain::directory::User;
 use crate::domain::id::{ClientId, SessionId, UserId};
@@ -77,7 +77,7 @@ async fn find(state: &EdgeState, token: &str) -> Result<Found, OAuthError> {
 }
 
 /// Takes a token back: its session ends, with all tokens of it.
-#[utoipa::path(post, path = "/oauth/revoke", tag = "oauth", security(()), responses(
+#[utoipa::path(post, path = "/oauth/revoke", tag = "oauth", security(()), request_body(content = Object, content_type = "application/x-www-form-urlencoded", description = "`token`, and the client"), responses(
     (status = 200, description = "it does not work, now or any more"),
     (status = 400, description = "`error` and `error_description` of RFC 6749"),
     (status = 401, description = "the client is not who it says"),
@@ -87,9 +87,9 @@ async fn find(state: &EdgeState, token: &str) -> Result<Found, OAuthError> {
 pub(super) async fn revoke(
     State(state): State<EdgeState>,
     origin: Origin,
-    form: Form,
+    posted: Posted,
 ) -> Result<Response, OAuthError> {
-    let Form { parameters, headers } = form;
+    let Posted { parameters, headers } = posted;
     let client = known::identify(&state, &origin, (&headers, &parameters)).await?;
     let found = find(&state, parameters.need("token")?).await?;
     if matches!(found, Found::Nothing) {
@@ -172,7 +172,7 @@ const INACTIVE: Introspection = Introspection {
 };
 
 /// Tells a client about a token: its own, or any if it may ask for others.
-#[utoipa::path(post, path = "/oauth/introspect", tag = "oauth", security(()), responses(
+#[utoipa::path(post, path = "/oauth/introspect", tag = "oauth", security(()), request_body(content = Object, content_type = "application/x-www-form-urlencoded", description = "`token`, and the client"), responses(
     (status = 200, body = Introspection),
     (status = 400, description = "`error` and `error_description` of RFC 6749"),
     (status = 401, description = "the client is not who it says"),
@@ -182,9 +182,9 @@ const INACTIVE: Introspection = Introspection {
 pub(super) async fn introspect(
     State(state): State<EdgeState>,
     origin: Origin,
-    form: Form,
+    posted: Posted,
 ) -> Result<Response, OAuthError> {
-    let Form { parameters, headers } = form;
+    let Posted { parameters, headers } = posted;
     let client = known::identify(&state, &origin, (&headers, &parameters)).await?;
     if !client.confidential {
         return Err(OAuthError::new(Fault::UnauthorizedClient, "the client has no secret to ask with"));

@@ -2,7 +2,6 @@
 //! it promises no ID tokens, since none are given out.
 
 use axum::extract::State;
-use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -3,7 +3,8 @@
 
 use axum::http::StatusCode;
 
-use super::super::auth::{self, Origin, Secret};
+use super::super::auth::passwords::Password;
+use super::super::auth::{self, Credentials, Origin, Proven, Secret};
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
 use super::error::OAuthError;
@@ -53,9 +54,15 @@ pub(super) async fn password(
     state: &EdgeState,
     origin: &Origin,
     login: &str,
-    password: Secret,
+    password: Password,
 ) -> Result<Shown, Wrong> {
-    let user = auth::prove(state, origin, login.to_owned(), password.expose().to_owned()).await?;
+    let credentials = Credentials {
+        login: login.to_owned(),
+        password,
+        device_token: None,
+        remember_device: false,
+    };
+    let Proven { user, .. } = auth::prove(state, origin, credentials).await?;
     Ok(Shown::Whole(proof(state, &user, &["pwd"])))
 }
 

@@ -12,7 +12,7 @@ use super::super::router::EdgeState;
 use super::codes::{self, Shown, Taken, Use};
 use super::devices::{self, Heard};
 use super::error::{Fault, OAuthError, unkept};
-use super::form::{Form, Parameters};
+use super::form::{Parameters, Posted};
 use super::journey::{Asked, Proof};
 use super::{known, person, scope};
 use crate::domain::id::SessionId;
@@ -49,7 +49,7 @@ fn no_grant(why: &'static str) -> OAuthError {
 }
 
 /// Gives tokens to a client.
-#[utoipa::path(post, path = "/oauth/token", tag = "oauth", security(()), responses(
+#[utoipa::path(post, path = "/oauth/token", tag = "oauth", security(()), request_body(content = Object, content_type = "application/x-www-form-urlencoded", description = "`grant_type`, what that needs, and the client"), responses(
     (status = 200, body = Given),
     (status = 400, description = "`error` and `error_description` of RFC 6749"),
     (status = 401, description = "the client is not who it says"),
@@ -59,9 +59,9 @@ fn no_grant(why: &'static str) -> OAuthError {
 pub(super) async fn token(
     State(state): State<EdgeState>,
     origin: Origin,
-    form: Form,
+    posted: Posted,
 ) -> Result<Response, OAuthError> {
-    let Form { parameters, headers } = form;
+    let Posted { parameters, headers } = posted;
     let client = known::identify(&state, &origin, (&headers, &parameters)).await?;
     let way = GrantType::named(parameters.need("grant_type")?)
         .ok_or_else(|| OAuthError::new(Fault::UnsupportedGrantType, "there is no such grant_type"))?;

@@ -12,11 +12,12 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(super) use resource::{etag, if_match};
-
+use super::auth::{Caller, Origin};
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
+use super::users::By;
+pub(super) use resource::{etag, if_match, known_version};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
 
 /// The five handlers of one kind, each documented under its own path.
@@ -35,9 +36,11 @@ macro_rules! resource {
             #[utoipa::path(post, path = $collection, tag = $tag, request_body = new::$new, responses((status = 201, description = "made"), (status = 409, description = "the name is taken")))]
             pub(super) async fn create(
                 State(state): State<EdgeState>,
+                caller: Caller,
+                origin: Origin,
                 Json(request): Json<new::$new>,
             ) -> Result<Response, ApiError> {
-                let document = request.build(&state).await?;
+                let document = request.build(&state, &By { caller, origin }).await?;
                 resource::create::<kinds::$kind>(&state, &document).await
             }
 

@@ -56,7 +56,7 @@ fn write(document: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(document).map_err(|_| ApiError::new(Code::Internal))
 }
 
-pub(in crate::edge) fn etag(version: u64) -> HeaderValue {
+fn tag(version: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"v{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn show<R: Resource>(state: &EdgeState, id: Uuid) -> Result<Res
     let record = stored::<R>(state, id).await?;
     let tag = etag(record.version);
     let view = R::view(&read::<R>(record)?, state);
-    Ok(([(header::ETAG, tag)], axum::Json(view)).into_response())
+    Ok((tag, axum::Json(view)).into_response())
 }
 
 pub(super) async fn create<R: Resource>(
@@ -101,6 +101,19 @@ pub(super) async fn create<R: Resource>(
     let location = format!("/{}/{}", R::PATH, R::shown_id(document));
     let headers = [(header::LOCATION, location), (header::ETAG, "\"v1\"".to_owned())];
     Ok((StatusCode::CREATED, headers, axum::Json(R::view(document, state))).into_response())
+}
+
+/// The `ETag` of a version, as a header of an answer.
+pub(in super::super) fn etag(version: u64) -> [(header::HeaderName, HeaderValue); 1] {
+    [(header::ETAG, tag(version))]
+}
+
+/// The version that a client knows, if it says so.
+///
+/// # Errors
+/// When what it says is no version.
+pub(in super::super) fn known_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    if headers.contains_key(header::IF_MATCH) { if_match(headers) } else { Ok(None) }
 }
 
 /// The version a client says it knows.
@@ -136,7 +149,7 @@ pub(super) async fn change<R: Resource>(
     };
     let version = state.engine.stores().records.update(R::KIND, changed).await?;
     state.engine.reload_directory().await?;
-    Ok(([(header::ETAG, etag(version))], axum::Json(R::view(&document, state))).into_response())
+    Ok((etag(version), axum::Json(R::view(&document, state))).into_response())
 }
 
 pub(super) async fn remove<R: Resource>(

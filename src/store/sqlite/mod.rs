@@ -29,6 +29,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 
 use super::error::StoreError;
 use checkpoint::Checkpointer;
+pub use counters::RunningCounter;
 pub(super) use schema::{migrate, migrations};
 use writer::Writer;
 
