@@ -110,11 +110,7 @@ async fn times(house: &House, tries: &[(String, StatusCode)]) -> Vec<f64> {
 }
 
 /// Samples of two kinds of tries, taken in turns of random order.
-async fn measured(
-    house: &House,
-    kinds: [(&[String], StatusCode); 2],
-    rounds: usize,
-) -> (Vec<f64>, Vec<f64>) {
+async fn measured(house: &House, kinds: [(&[String], StatusCode); 2], rounds: usize) -> (Vec<f64>, Vec<f64>) {
     let mut random = rand::rngs::StdRng::seed_from_u64(5);
     let mut samples = (Vec::new(), Vec::new());
     for round in 0..rounds {
@@ -210,7 +206,11 @@ async fn tries_are_counted_over_a_restart_and_a_stranger_locks_nobody_out() {
     }
     assert!((20..=50).contains(&looked_at), "{looked_at} passwords of strangers were looked at");
     let (status, problem) = try_from(&house, "198.51.100.200".to_owned(), right.clone()).await;
-    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "even the right one tells a stranger nothing: {problem}");
+    assert_eq!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "even the right one tells a stranger nothing: {problem}"
+    );
     assert_eq!(try_from(&house, home(), right.clone()).await.0, StatusCode::OK, "the owner at home");
     let mut travelling = right.clone();
     travelling["device_token"] = device.into();

@@ -78,10 +78,7 @@ pub(super) fn back_with(
     (status = 400, description = "a page: the client or its address is not known"),
     (status = 503, description = "a page: the store is away"),
 ))]
-pub(super) async fn authorize(
-    State(state): State<EdgeState>,
-    RawQuery(query): RawQuery,
-) -> Response {
+pub(super) async fn authorize(State(state): State<EdgeState>, RawQuery(query): RawQuery) -> Response {
     let parameters = Parameters::read(query.unwrap_or_default().as_bytes());
     match validated(&state, &parameters).await {
         Ok((client, aim)) => begin(&state, &client, aim),

@@ -213,9 +213,7 @@ fn told(client: &Client) -> Map<String, Value> {
 
 /// All clients, the oldest first.
 #[utoipa::path(get, path = "/clients", tag = "oauth", responses((status = 200, body = List<ClientView>)))]
-pub(super) async fn list(
-    State(state): State<EdgeState>,
-) -> Result<axum::Json<List<ClientView>>, ApiError> {
+pub(super) async fn list(State(state): State<EdgeState>) -> Result<axum::Json<List<ClientView>>, ApiError> {
     let now = state.engine.clock().now();
     let mut records = state.engine.stores().records.all(RecordKind::Client).await?;
     records.sort_by_key(|record| (record.created_at, record.id));

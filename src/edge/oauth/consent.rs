@@ -66,8 +66,8 @@ impl Walk<'_> {
         match (parameters.get("step").unwrap_or_default(), stage, self.asked().cloned()) {
             ("user_code", Stage::Anonymous, None) => self.user_code(parameters).await,
             ("sign_in", Stage::Anonymous, Some(asked)) => self.sign_in(&asked, parameters).await,
-            ("second_factor", Stage::SecondFactor { challenge, .. }, Some(asked)) => {
-                self.second_factor(&asked, &challenge, parameters).await
+            ("second_factor", Stage::SecondFactor(proof), Some(asked)) => {
+                self.second_factor(&asked, proof, parameters).await
             }
             ("allow", Stage::Consent(proof), Some(asked)) => self.allow(asked, proof).await,
             ("deny", stage, Some(_)) => self.deny(&stage).await,
@@ -141,10 +141,10 @@ impl Walk<'_> {
         }
     }
 
-    async fn second_factor(&mut self, asked: &Asked, challenge: &str, parameters: &Parameters) -> Step {
+    async fn second_factor(&mut self, asked: &Asked, proof: Proof, parameters: &Parameters) -> Step {
         let client = self.client(asked).await?;
         let code = Secret::new(parameters.get("code").unwrap_or_default().to_owned());
-        match person::second_factor(self.state, self.origin, challenge, code).await {
+        match person::second_factor(self.state, self.origin, proof, code).await {
             Ok(proof) => self.shown(asked, &client, Shown::Whole(proof)).await,
             Err(wrong) => {
                 let page = self.page(&client, Some(&wrong.said), pages::second_factor)?;
@@ -156,8 +156,8 @@ impl Walk<'_> {
     /// Goes on when somebody has shown who it is, or a part of it.
     async fn shown(&mut self, asked: &Asked, client: &Client, shown: Shown) -> Step {
         let proof = match shown {
-            Shown::Half { challenge, user_id } => {
-                self.journey.stage = Stage::SecondFactor { challenge, user_id };
+            Shown::Half(proof) => {
+                self.journey.stage = Stage::SecondFactor(proof);
                 return Ok(self.page(client, None, pages::second_factor)?.into_response());
             }
             Shown::Whole(proof) => proof,
@@ -209,7 +209,7 @@ impl Walk<'_> {
         let actor = match stage {
             Stage::Consent(proof) => Actor::User { id: proof.user_id },
             // Who has not shown everything is nobody yet.
-            Stage::Anonymous | Stage::SecondFactor { .. } => Actor::Unknown,
+            Stage::Anonymous | Stage::SecondFactor(_) => Actor::Unknown,
         };
         // Only whoever has signed in speaks for a device: others may have seen its code.
         let is_somebody = matches!(stage, Stage::Consent(_));

@@ -75,12 +75,7 @@ pub(super) enum Stage {
     /// Nobody has signed in.
     Anonymous,
     /// The password was right, the second factor is due.
-    SecondFactor {
-        /// What it is shown for.
-        challenge: String,
-        /// The user.
-        user_id: UserId,
-    },
+    SecondFactor(Proof),
     /// Somebody has signed in, and is asked.
     Consent(Proof),
 }

@@ -4,25 +4,19 @@
 use axum::http::StatusCode;
 
 use super::super::auth::passwords::Password;
-use super::super::auth::{self, Credentials, Origin, Proven, Secret};
+use super::super::auth::{self, Credentials, Origin, Proven, Secret, factors};
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
 use super::error::OAuthError;
 use super::journey::Proof;
 use crate::domain::directory::User;
-use crate::domain::id::UserId;
-use crate::domain::identity::PermissionSet;
+use crate::domain::identity::{Method, PermissionSet};
 use crate::store::records::RecordKind;
 
 /// How much somebody has shown.
 pub(super) enum Shown {
     /// The password; the second factor is due.
-    Half {
-        /// What it is shown for.
-        challenge: String,
-        /// The user.
-        user_id: UserId,
-    },
+    Half(Proof),
     /// Everything.
     Whole(Proof),
 }
@@ -56,30 +50,40 @@ pub(super) async fn password(
     login: &str,
     password: Password,
 ) -> Result<Shown, Wrong> {
-    let credentials = Credentials {
-        login: login.to_owned(),
-        password,
-        device_token: None,
-        remember_device: false,
-    };
+    let credentials =
+        Credentials { login: login.to_owned(), password, device_token: None, remember_device: false };
     let Proven { user, .. } = auth::prove(state, origin, credentials).await?;
-    Ok(Shown::Whole(proof(state, &user, &["pwd"])))
+    let shown = proof(state, &user);
+    if factors::is_enrolled(state, user.id).await? {
+        return Ok(Shown::Half(shown));
+    }
+    if factors::is_required(state, &user) {
+        let said = "You need a second factor. Sign in where you work with EML, and set it up there first.";
+        return Err(Wrong { said: said.to_owned(), status: StatusCode::FORBIDDEN });
+    }
+    Ok(Shown::Whole(shown))
 }
 
 /// Takes the second factor of somebody whose password was right.
 pub(super) async fn second_factor(
     state: &EdgeState,
     origin: &Origin,
-    challenge: &str,
+    mut proof: Proof,
     code: Secret,
 ) -> Result<Proof, Wrong> {
-    let _ = (state, origin, challenge, code);
-    Err(ApiError::new(Code::SecondFactorWrong).into())
+    let user = unchanged(state, &proof).await.map_err(|_| ApiError::new(Code::StoreUnavailable))?;
+    let user = user.ok_or(ApiError::new(Code::SessionOver))?;
+    let method = factors::accept(state, &user, code.expose(), origin).await?;
+    proof.amr.push(match method {
+        Method::Code => "otp".to_owned(),
+        Method::RecoveryCode => "recovery".to_owned(),
+    });
+    proof.at = state.engine.clock().now();
+    Ok(proof)
 }
 
-fn proof(state: &EdgeState, user: &User, amr: &[&str]) -> Proof {
-    let amr = amr.iter().map(|method| (*method).to_owned()).collect();
-    Proof { user_id: user.id, epoch: user.epoch, amr, at: state.engine.clock().now() }
+fn proof(state: &EdgeState, user: &User) -> Proof {
+    Proof { user_id: user.id, epoch: user.epoch, amr: vec!["pwd".to_owned()], at: state.engine.clock().now() }
 }
 
 /// The user who signed in, if nothing has happened since that ends its sessions.

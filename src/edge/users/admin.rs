@@ -14,9 +14,7 @@ use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
 use super::view::given;
-use super::{
-    UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, words,
-};
+use super::{UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, words};
 use crate::domain::directory::User;
 use crate::domain::id::UserId;
 use crate::domain::identity::{DisplayName, Email, Login, RoleName};

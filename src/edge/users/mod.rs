@@ -24,8 +24,8 @@ use crate::domain::id::UserId;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, RoleName};
 
 pub use accounts::{
-    Account, AccountError, NewAccount, all, by_email, by_id, by_login, change, create, has_other_admin, insert,
-    remove,
+    Account, AccountError, NewAccount, all, by_email, by_id, by_login, change, create, has_other_admin,
+    insert, remove,
 };
 pub(super) use view::UserView;
 

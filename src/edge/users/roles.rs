@@ -63,7 +63,8 @@ fn view(state: &EdgeState, name: &RoleName) -> Option<RoleView> {
 pub(super) async fn list(State(state): State<EdgeState>) -> axum::Json<List<RoleView>> {
     let directory = state.engine.directory();
     let built_in = RoleName::BUILT_IN.iter().filter_map(|name| name.parse().ok());
-    let names: std::collections::BTreeSet<RoleName> = directory.roles.keys().cloned().chain(built_in).collect();
+    let names: std::collections::BTreeSet<RoleName> =
+        directory.roles.keys().cloned().chain(built_in).collect();
     let data = names.iter().filter_map(|name| view(&state, name)).collect();
     axum::Json(List { data, page: Page::whole() })
 }
@@ -124,7 +125,9 @@ async fn store(
     let body = serde_json::to_value(&role).map_err(|_| ApiError::new(Code::Internal))?;
     let now = state.engine.clock().now();
     if let Some(record) = stored {
-        return Ok(records.update(RecordKind::Role, StoredRecord { body, updated_at: now, ..record }).await?);
+        return Ok(records
+            .update(RecordKind::Role, StoredRecord { body, updated_at: now, ..record })
+            .await?);
     }
     let key = name.as_str().to_owned();
     let record = StoredRecord { id: Uuid::now_v7(), key, body, version: 1, created_at: now, updated_at: now };
@@ -147,7 +150,8 @@ pub(super) async fn remove(
     let known = known_version(&headers)?;
     let _alone = state.set_up.lock().await;
     let records = &state.engine.stores().records;
-    let stored = records.by_key(RecordKind::Role, name.as_str()).await?.ok_or(ApiError::new(Code::NotFound))?;
+    let stored =
+        records.by_key(RecordKind::Role, name.as_str()).await?.ok_or(ApiError::new(Code::NotFound))?;
     if known.is_some_and(|known| known != stored.version) {
         return Err(ApiError::new(Code::PreconditionFailed));
     }
