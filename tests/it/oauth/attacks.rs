@@ -100,7 +100,7 @@ async fn a_code_that_comes_again_ends_what_it_led_to() {
 async fn of_many_who_show_a_code_at_a_time_none_keeps_what_it_got() {
     let house = world::house().await;
     let web = web(&house).await;
-    user(&house, "sue", "supervisor").await;
+    let sue = user(&house, "sue", "supervisor").await;
     for _ in 0..10 {
         let code = code(&house, &web, "sue").await;
         let tries = (0..8).map(|_| exchange(&house, &web, &code));
@@ -113,10 +113,7 @@ async fn of_many_who_show_a_code_at_a_time_none_keeps_what_it_got() {
             assert_eq!(status, StatusCode::UNAUTHORIZED);
         }
     }
-    let sue = house.get("/users/list").await;
-    let sue =
-        sue["data"].as_array().unwrap().iter().find(|user| user["login"] == "sue").unwrap()["id"].clone();
-    let sessions = house.get(&format!("/auth/sessions?user_id={}", sue.as_str().unwrap())).await;
+    let sessions = house.get(&format!("/auth/sessions?user_id={}", sue.id)).await;
     assert_eq!(sessions["data"], json!([]), "no session is left of them");
     house.close().await;
 }

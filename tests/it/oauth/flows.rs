@@ -1,7 +1,11 @@
 //! Each way to tokens as it is meant.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use eml::domain::time::Clock;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use totp_rs::{Builder, Secret};
 
 use super::browser::Browser;
 use super::world::{
@@ -98,6 +102,90 @@ async fn whoever_says_no_sends_the_client_away_with_nothing() {
         assert_eq!(told["iss"], house.base);
         assert!(!told.contains_key("code"), "{told:?}");
     }
+    house.close().await;
+}
+
+/// Codes of an authenticator app for now, each once: of the present step and those around it.
+async fn app_of(house: &House, token: &Value) -> [String; 3] {
+    let send = async |path: &str, body: Value| {
+        let request = house.http.post(format!("{}{path}", house.base)).bearer_auth(token.as_str().unwrap());
+        let answer = request.json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json::<Value>().await.unwrap()
+    };
+    let offer = send("/auth/2fa/enroll", json!({})).await;
+    let secret = Secret::try_from_base32(offer["secret"].as_str().unwrap()).unwrap();
+    let totp = Builder::new().with_secret(secret).with_account_name("x").build().unwrap();
+    let step = u64::try_from(Clock.now().millis() / 30_000).unwrap();
+    let code = |step: u64| totp.generate(step * 30).to_string();
+    send("/auth/2fa/confirm", json!({ "code": code(step - 1) })).await;
+    [code(step - 1), code(step), code(step + 1)]
+}
+
+#[tokio::test]
+async fn our_page_asks_for_the_second_factor_of_whoever_has_one() {
+    let house = world::house().await;
+    let web = web(&house).await;
+    user(&house, "sue", "supervisor").await;
+    let body = json!({ "login": "sue", "password": PASSWORD });
+    let login = house.http.post(format!("{}/auth/login", house.base)).json(&body).send().await.unwrap();
+    let login: Value = login.json().await.unwrap();
+    let [used, present, _] = app_of(&house, &login["access_token"]).await;
+    let mut browser = Browser::new(&house.base);
+    let page = browser.open(&asking(&web, &[])).await;
+    let page = signed_in(&mut browser, &page, "sue").await;
+    assert!(page.html.contains("one-time-code"), "{}", page.html);
+    let early = browser.step(&page, "allow", &[]).await;
+    assert_eq!(early.status, StatusCode::BAD_REQUEST, "the password alone allows nothing");
+    let wrong = browser.step(&page, "second_factor", &[("code", &used)]).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED, "a code counts once: {}", wrong.html);
+    assert!(wrong.html.contains("role=\"alert\""), "{}", wrong.html);
+    let page = browser.step(&page, "second_factor", &[("code", &present)]).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.html);
+    let page = browser.step(&page, "allow", &[]).await;
+    let (_, given) = exchange(&house, &web, &page.told()["code"]).await;
+    let token = given["access_token"].as_str().unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["amr"], json!(["pwd", "otp"]));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn whoever_must_have_a_second_factor_gets_nowhere_without() {
+    let house = world::house_with(|settings| {
+        settings.server.public_url = String::new();
+        settings.auth.second_factor_roles = vec!["supervisor".parse().unwrap()].into_iter().collect();
+    })
+    .await;
+    let web = web(&house).await;
+    user(&house, "sue", "supervisor").await;
+    let mut browser = Browser::new(&house.base);
+    let page = browser.open(&asking(&web, &[])).await;
+    let page = signed_in(&mut browser, &page, "sue").await;
+    assert_eq!(page.status, StatusCode::FORBIDDEN, "{}", page.html);
+    assert_eq!(browser.step(&page, "allow", &[]).await.status, StatusCode::BAD_REQUEST);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn whoever_was_changed_or_disabled_meanwhile_lets_nobody_in() {
+    let house = world::house().await;
+    let web = web(&house).await;
+    let sue = user(&house, "sue", "supervisor").await;
+    let mut browser = Browser::new(&house.base);
+    let page = browser.open(&asking(&web, &[])).await;
+    let waiting = signed_in(&mut browser, &page, "sue").await;
+    let code = world::code(&house, &web, "sue").await;
+    let path = format!("/users/{}", sue.id);
+    let request = house.http.patch(format!("{}{path}", house.base)).header("if-match", "*");
+    let request = request.bearer_auth(house.token(&house.admin())).json(&json!({ "enabled": false }));
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    let page = browser.step(&waiting, "allow", &[]).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST, "{}", page.html);
+    assert!(page.location().is_none());
+    let (_, refused) = exchange(&house, &web, &code).await;
+    assert_eq!(refused["error"], "invalid_grant");
     house.close().await;
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
+use eml::config::Settings;
+use eml::domain::directory::User;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::browser::{Browser, Page};
+pub(crate) use crate::support::PASSWORD;
 use crate::support::{House, HouseSettings};
 
 /// The pair of RFC 7636, appendix B.
@@ -13,7 +16,6 @@ pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// Where the client of the tests gets its codes.
 pub(crate) const BACK: &str = "https://app.example.org/back?tenant=1";
-pub(crate) const PASSWORD: &str = "four winds carry one gull";
 
 /// A client as the tests know it.
 pub(crate) struct Known {
@@ -23,11 +25,11 @@ pub(crate) struct Known {
 
 /// A house without public URL, so that what it says of itself can be reached.
 pub(crate) async fn house() -> House {
-    House::open(HouseSettings {
-        change: |settings| settings.server.public_url = String::new(),
-        ..HouseSettings::default()
-    })
-    .await
+    house_with(|settings| settings.server.public_url = String::new()).await
+}
+
+pub(crate) async fn house_with(change: fn(&mut Settings)) -> House {
+    House::open(HouseSettings { change, ..HouseSettings::default() }).await
 }
 
 pub(crate) async fn client(house: &House, body: Value) -> Known {
@@ -63,9 +65,8 @@ pub(crate) async fn device(house: &House) -> Known {
 }
 
 /// A user that can sign in.
-pub(crate) async fn user(house: &House, login: &str, role: &str) -> Value {
-    let body = json!({ "login": login, "password": PASSWORD, "name": login, "roles": [role] });
-    house.post("/users/register", body).await
+pub(crate) async fn user(house: &House, login: &str, role: &str) -> User {
+    house.person(login, &[role]).await
 }
 
 pub(crate) fn query(pairs: &[(&str, &str)]) -> String {
