@@ -50,8 +50,13 @@ pub(super) async fn password(
     login: &str,
     password: Password,
 ) -> Result<Shown, Wrong> {
-    let credentials =
-        Credentials { login: login.to_owned(), password, device_token: None, remember_device: false };
+    let credentials = Credentials {
+        login: login.to_owned(),
+        password,
+        code: None,
+        device_token: None,
+        remember_device: false,
+    };
     let Proven { user, .. } = auth::prove(state, origin, credentials).await?;
     let shown = proof(state, &user);
     if factors::is_enrolled(state, user.id).await? {
