@@ -373,7 +373,6 @@ fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSe
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
         totp_issuer: settings.auth.totp_issuer.clone(),
-        public_url: public_url.to_owned(),
         registration: match auth.registration.as_str() {
             "open" => Registration::Open,
             "invitation" => Registration::Invitation,

@@ -63,8 +63,6 @@ pub struct EdgeSettings {
     pub step_up: Millis,
     /// What authenticator apps show a code for.
     pub totp_issuer: String,
-    /// How the outside reaches us.
-    pub public_url: String,
     /// Who may become a user.
     pub registration: Registration,
     /// What somebody is who registers without being asked.
