@@ -9,6 +9,7 @@ mod history;
 mod idempotency;
 mod list;
 pub mod loopback;
+pub mod oauth;
 pub mod providers;
 mod request;
 mod resources;

@@ -25,7 +25,7 @@ use super::auth::passwords::Passwords;
 use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
+use super::{calls, cluster, health, history, idempotency, oauth, request, resources, socket, users};
 use crate::actors::Engine;
 use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
@@ -43,6 +43,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<IpAddr>,
     /// Names of the provider sections.
     pub providers: Vec<String>,
+    /// How the outside reaches us.
+    pub public_url: String,
     /// How long an offer rings when its queue does not say.
     pub default_ring: Millis,
     /// How long an outbound call rings.
@@ -61,8 +63,6 @@ pub struct EdgeSettings {
     pub step_up: Millis,
     /// What authenticator apps show a code for.
     pub totp_issuer: String,
-    /// How the outside reaches us.
-    pub public_url: String,
     /// Who may become a user.
     pub registration: Registration,
     /// What somebody is who registers without being asked.
@@ -202,6 +202,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::drain))
+        .merge(oauth::routes())
         .merge(resources::routes())
 }
 

@@ -25,6 +25,7 @@ mod load_balancers;
 mod members_contract;
 mod move_store;
 mod nodes;
+mod oauth;
 mod one_call;
 mod outside;
 mod permissions;

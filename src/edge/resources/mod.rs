@@ -18,7 +18,7 @@ use super::request::{Json, Path};
 use super::router::EdgeState;
 use super::users::By;
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
-pub(super) use resource::{etag, known_version};
+pub(super) use resource::{etag, if_match, known_version};
 
 /// The five handlers of one kind, each documented under its own path.
 macro_rules! resource {
