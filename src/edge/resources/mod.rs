@@ -40,8 +40,9 @@ macro_rules! resource {
                 origin: Origin,
                 Json(request): Json<new::$new>,
             ) -> Result<Response, ApiError> {
-                let document = request.build(&state, &By { caller, origin }).await?;
-                resource::create::<kinds::$kind>(&state, &document).await
+                let by = By { caller, origin };
+                let document = request.build(&state, &by).await?;
+                resource::create::<kinds::$kind>(&state, &by, &document).await
             }
 
             /// One of them, with its `ETag`.
@@ -57,21 +58,25 @@ macro_rules! resource {
             #[utoipa::path(patch, path = $item, tag = $tag, params(("id" = String, Path)), request_body = Value, responses((status = 200, description = "as it is now"), (status = 412, description = "changed in the meantime")))]
             pub(super) async fn change(
                 State(state): State<EdgeState>,
+                (caller, origin): (Caller, Origin),
                 Path(id): Path<$id>,
                 headers: HeaderMap,
                 Json(patch): Json<Value>,
             ) -> Result<Response, ApiError> {
-                resource::change::<kinds::$kind>(&state, id.uuid(), &headers, patch).await
+                let by = By { caller, origin };
+                resource::change::<kinds::$kind>(&state, &by, id.uuid(), &headers, patch).await
             }
 
             /// Removes one; `If-Match` must carry its `ETag`.
             #[utoipa::path(delete, path = $item, tag = $tag, params(("id" = String, Path)), responses((status = 204, description = "removed"), (status = 409, description = "still in use")))]
             pub(super) async fn remove(
                 State(state): State<EdgeState>,
+                caller: Caller,
+                origin: Origin,
                 Path(id): Path<$id>,
                 headers: HeaderMap,
             ) -> Result<StatusCode, ApiError> {
-                resource::remove::<kinds::$kind>(&state, id.uuid(), &headers).await
+                resource::remove::<kinds::$kind>(&state, &By { caller, origin }, id.uuid(), &headers).await
             }
 
             pub(super) fn routes() -> OpenApiRouter<EdgeState> {
