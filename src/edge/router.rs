@@ -23,7 +23,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{calls, cluster, health, history, idempotency, request, resources, socket, users};
+use super::{audit, calls, cluster, health, history, idempotency, request, resources, socket, users};
 use crate::actors::Engine;
 use crate::domain::time::Millis;
 
@@ -160,6 +160,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(users::register))
         .routes(routes!(users::profile))
         .routes(routes!(users::list))
+        .routes(routes!(audit::list))
         .routes(routes!(calls::start_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))

@@ -21,8 +21,8 @@ pub enum Access {
 
 use Access::{Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, SetupRead,
-    SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own,
+    SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
@@ -46,6 +46,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/users/profile", Needs(Own)),
     ("POST", "/users/register", Needs(UsersWrite)),
     ("GET", "/users/list", Needs(UsersRead)),
+    ("GET", "/audit", Needs(AuditRead)),
     ("POST", "/calls/start", Needs(CallsControl)),
     ("GET", "/calls/active", Needs(CallsRead)),
     ("GET", "/calls/history", Needs(CallsRead)),
