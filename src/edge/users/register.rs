@@ -86,7 +86,7 @@ pub(super) async fn register(
     Json(new): Json<NewUser>,
 ) -> Result<Response, ApiError> {
     let (user, actor) = if headers.contains_key(header::AUTHORIZATION) {
-        by_admin(&state, &headers, new).await?
+        by_admin(&state, &headers, &origin, new).await?
     } else if new.invitation.is_some() {
         let user = by_invitation(&state, new).await?;
         let actor = Actor::User { id: user.id };
@@ -102,12 +102,17 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, axum::Json(UserView::known(&state, &user))).into_response())
 }
 
-async fn by_admin(state: &EdgeState, headers: &HeaderMap, new: NewUser) -> Result<(User, Actor), ApiError> {
+async fn by_admin(
+    state: &EdgeState,
+    headers: &HeaderMap,
+    origin: &Origin,
+    new: NewUser,
+) -> Result<(User, Actor), ApiError> {
     let caller = Caller::of(&*shown(headers, state)?, &state.engine.directory());
     if !caller.may(Permission::UsersWrite) {
         return Err(ApiError::new(Code::Forbidden));
     }
-    check_strength(state, &caller).await?;
+    check_strength(state, &caller, origin).await?;
     let missing = || ApiError::new(Code::Validation).at("/roles", "must say what the user is");
     let roles = new.asked_roles()?.ok_or_else(missing)?;
     if new.invitation.is_some() {

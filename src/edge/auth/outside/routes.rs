@@ -113,12 +113,7 @@ pub(super) async fn begin(
     let provider = state.outside.named(&name)?;
     let back = wanted_return(provider, query)?;
     let now = state.engine.clock().now();
-    let most = u64::from(state.settings.login_tries_per_minute);
-    let counted =
-        state.engine.stores().grants.count(&format!("outside:{}", origin.ip), WINDOW, most, now).await?;
-    if counted.count > most {
-        return Err(ApiError::new(Code::TooManyTries));
-    }
+    state.throttle.visit(origin.ip, now).await?;
     let name = fresh();
     let departure = provider.departure(&name).await.map_err(|error| told(provider, &error))?;
     let Departure { url, nonce, verifier } = departure;
