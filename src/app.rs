@@ -25,7 +25,9 @@ use crate::domain::time::Clock;
 use crate::edge::auth::links::{self, MadeLink, Purpose};
 use crate::edge::auth::passwords::{PasswordSettings, Passwords};
 use crate::edge::auth::{
-    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets,
+    Trail, Vault,
+};
 use crate::edge::oauth;
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{

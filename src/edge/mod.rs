@@ -4,6 +4,7 @@ mod audit;
 pub mod auth;
 mod calls;
 mod cluster;
+mod document;
 mod error;
 mod health;
 mod history;

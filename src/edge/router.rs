@@ -14,9 +14,8 @@ use axum::routing::{any, get};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -26,7 +25,7 @@ use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, T
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
 use super::{
-    audit, calls, cluster, health, history, idempotency, oauth, request, resources, socket, users,
+    audit, calls, cluster, document, health, history, idempotency, oauth, request, resources, socket, users,
 };
 use crate::actors::Engine;
 use crate::domain::identity::RoleName;
@@ -150,27 +149,8 @@ pub struct EdgeState {
     pub drain: watch::Receiver<Departure>,
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "EML",
-    description = "Calls, agents and queues of a call centre. Errors are problem documents (RFC 9457) with a code of the catalogue; creating requests accept `Idempotency-Key`."
-), modifiers(&Bearer))]
-struct Api;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        if let Some(components) = &mut document.components {
-            components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
-        }
-        document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    }
-}
-
 fn documented() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::with_openapi(Api::openapi())
+    OpenApiRouter::with_openapi(document::Api::openapi())
         .routes(routes!(health::index))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
@@ -212,7 +192,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
 /// The `OpenAPI` document of this program.
 #[must_use]
 pub fn openapi() -> Document {
-    documented().split_for_parts().1
+    document::complete(documented().split_for_parts().1)
 }
 
 /// What a node serves that is not an edge: how it is.
@@ -237,7 +217,7 @@ pub fn router(state: EdgeState) -> Router {
     Router::new()
         .merge(requests)
         .route("/ws", get(socket::open))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::complete(document)))
         .fallback(|| async { ApiError::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::new(Code::MethodNotAllowed) })
         .layer(CatchPanicLayer::custom(panicked))

@@ -23,8 +23,8 @@ pub enum Access {
 
 use Access::{Critical, Needs, NeedsOrChallenge, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own,
-    RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClientsWrite, ClusterRead,
+    ClusterWrite, Own, RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
