@@ -27,7 +27,8 @@ use crate::edge::auth::passwords::{PasswordSettings, Passwords};
 use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
-    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router, router, users,
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router,
+    router, users,
 };
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
@@ -330,7 +331,8 @@ fn edge_state(
 ) -> anyhow::Result<EdgeState> {
     let vault = authority.vault().clone();
     let auth = &settings.auth;
-    let passwords = PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
+    let passwords =
+        PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
     let throttle = Throttle::new(engine.stores().grants.clone(), vault.clone(), auth.login_tries_per_minute);
     Ok(EdgeState {
         engine: engine.clone(),

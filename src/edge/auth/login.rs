@@ -105,11 +105,7 @@ async fn sign_in(state: &EdgeState, origin: &Origin, credentials: Credentials) -
 ///
 /// # Errors
 /// `BadCredentials` whatever is wrong, `TooManyTries` when account, address or line is full.
-pub async fn prove(
-    state: &EdgeState,
-    origin: &Origin,
-    credentials: Credentials,
-) -> Result<Proven, ApiError> {
+pub async fn prove(state: &EdgeState, origin: &Origin, credentials: Credentials) -> Result<Proven, ApiError> {
     let Credentials { login, password, device_token, remember_device } = credentials;
     let turn = state.passwords.turn()?;
     let now = state.engine.clock().now();
@@ -137,11 +133,7 @@ async fn find(state: &EdgeState, login: &str) -> Result<Option<User>, ApiError> 
 }
 
 /// Notes a failure. What was typed is not noted: it may have been a password.
-async fn refused(
-    state: &EdgeState,
-    origin: &Origin,
-    subject: Option<String>,
-) -> Result<ApiError, ApiError> {
+async fn refused(state: &EdgeState, origin: &Origin, subject: Option<String>) -> Result<ApiError, ApiError> {
     tracing::warn!(ip = %origin.ip, "sign-in refused");
     let details = Map::new();
     let act =

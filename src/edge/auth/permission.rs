@@ -21,8 +21,8 @@ pub enum Access {
 
 use Access::{Critical, Needs, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, RolesWrite, SetupRead,
-    SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, RolesWrite,
+    SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.

@@ -14,7 +14,7 @@ use super::super::auth::{Caller, Origin, Secret, check_strength, shown};
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::{EdgeState, Registration};
-use super::{Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
+use super::{By, Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
 use crate::domain::directory::User;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, Permission, RoleName};
 use crate::domain::time::Millis;
@@ -152,7 +152,9 @@ pub(super) async fn keep_or_put_back(
 async fn by_itself(state: &EdgeState, origin: &Origin, new: NewUser) -> Result<User, ApiError> {
     match state.settings.registration {
         Registration::Open => {}
-        Registration::Admin | Registration::Invitation => return Err(ApiError::new(Code::RegistrationClosed)),
+        Registration::Admin | Registration::Invitation => {
+            return Err(ApiError::new(Code::RegistrationClosed));
+        }
     }
     if new.asked_roles()?.is_some() {
         return Err(ApiError::new(Code::Forbidden).at("/roles", "only an admin gives roles"));
@@ -161,7 +163,9 @@ async fn by_itself(state: &EdgeState, origin: &Origin, new: NewUser) -> Result<U
     let now = state.engine.clock().now();
     let counted = state.engine.stores().grants.count(&key, HOUR, OPEN_PER_HOUR, now).await?;
     if counted.count > OPEN_PER_HOUR {
-        return Err(ApiError::new(Code::TooManyTries).with("retry_after", counted.resets_after.0.div_ceil(1000)));
+        return Err(
+            ApiError::new(Code::TooManyTries).with("retry_after", counted.resets_after.0.div_ceil(1000))
+        );
     }
     let roles = [state.settings.registration_role.clone()].into();
     admit(state, new.newcomer(roles, false)).await
@@ -189,8 +193,7 @@ pub(super) struct Invitation {
 ))]
 pub(super) async fn invite(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Json(Invitation { roles, email, life_ms }): Json<Invitation>,
 ) -> Result<Response, ApiError> {
     match state.settings.registration {
