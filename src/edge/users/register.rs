@@ -14,7 +14,7 @@ use super::super::auth::{Caller, Origin, Secret, check_strength, shown};
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::{EdgeState, Registration};
-use super::{Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
+use super::{By, Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
 use crate::domain::directory::User;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, Permission, RoleName};
 use crate::domain::time::Millis;
@@ -198,8 +198,7 @@ pub(super) struct Invitation {
 ))]
 pub(super) async fn invite(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Json(Invitation { roles, email, life_ms }): Json<Invitation>,
 ) -> Result<Response, ApiError> {
     match state.settings.registration {
