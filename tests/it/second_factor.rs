@@ -315,7 +315,13 @@ async fn a_role_that_asks_for_a_second_factor_lets_nobody_in_without() {
     };
     let house = House::bare(HouseSettings { change, ..HouseSettings::default() }).await;
     let ben = Person::new(&house, "ben", "agent").await;
-    assert_eq!(ben.sign_in().await.0, StatusCode::OK, "others are not asked");
+    let (status, signed_in) = ben.sign_in().await;
+    assert_eq!(status, StatusCode::OK, "others are not asked");
+    let (path, roles) = (format!("/users/{}/roles", ben.id), json!({ "roles": ["supervisor"] }));
+    let (status, _) = house.request(Method::PUT, &path, roles, &house.admin()).await;
+    assert_eq!(status, StatusCode::OK);
+    let refresh = json!({ "refresh_token": signed_in["refresh_token"] });
+    refused(&ben.post("/auth/refresh", refresh).await, "EML-2011", "it must have one from now on");
     let ann = Person::new(&house, "ann", "supervisor").await;
     let (_, problem) = ann.sign_in().await;
     refused(&(StatusCode::OK, problem.clone()), "EML-2004", "it must have one");

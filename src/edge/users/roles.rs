@@ -13,7 +13,7 @@ use super::super::list::{List, Page};
 use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
-use super::all;
+use super::{By, all};
 use crate::domain::directory::RoleRecord;
 use crate::domain::identity::{Permission, PermissionSet, RoleName};
 use crate::store::records::{RecordKind, StoredRecord};
@@ -91,9 +91,9 @@ pub(super) async fn show(
 ))]
 pub(super) async fn set(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
-    (Path(name), headers): (Path<RoleName>, HeaderMap),
+    By { caller, origin }: By,
+    Path(name): Path<RoleName>,
+    headers: HeaderMap,
     Json(RoleChange { permissions }): Json<RoleChange>,
 ) -> Result<Response, ApiError> {
     let known = known_version(&headers)?;
@@ -142,8 +142,7 @@ async fn store(
 ))]
 pub(super) async fn remove(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Path(name): Path<RoleName>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
