@@ -28,7 +28,8 @@ use crate::edge::auth::{
     self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
-    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router, router, users,
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router,
+    router, users,
 };
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
@@ -359,7 +360,8 @@ fn edge_state(
 ) -> anyhow::Result<EdgeState> {
     let vault = authority.vault().clone();
     let auth = &settings.auth;
-    let passwords = PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
+    let passwords =
+        PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
     let throttle = Throttle::new(engine.stores().grants.clone(), vault.clone(), auth.login_tries_per_minute);
     Ok(EdgeState {
         engine: engine.clone(),
@@ -397,6 +399,7 @@ fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSe
         refresh_ttl: settings.auth.refresh_ttl_ms,
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
+        totp_issuer: settings.auth.totp_issuer.clone(),
         public_url: public_url.to_owned(),
         registration: match auth.registration.as_str() {
             "open" => Registration::Open,

@@ -121,8 +121,9 @@ impl Sample {
         if is_new {
             let password = self.password.clone();
             let login = self.login.clone();
-            let hashed =
-                tokio::task::spawn_blocking(move || user::sample_user(&login, &password, RoleName::admin(), cost));
+            let hashed = tokio::task::spawn_blocking(move || {
+                user::sample_user(&login, &password, RoleName::admin(), cost)
+            });
             let admin = hashed.await.map_err(|error| Failure::failed(error.to_string()))??;
             users::insert(records, &User { id: self.admin_id, ..admin }, Clock.now()).await?;
         }

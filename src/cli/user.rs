@@ -10,11 +10,11 @@ use crate::domain::directory::User;
 use crate::domain::id::UserId;
 use crate::domain::identity::{Actor, AuditEntry, DisplayName, Email, Login, RoleName};
 use crate::domain::time::Clock;
+use crate::edge::ApiError;
+use crate::edge::auth::Gate;
 use crate::edge::auth::links::{self, Purpose};
 use crate::edge::auth::passwords::{Password, PasswordContext, check_now, hash_now};
-use crate::edge::auth::Gate;
 use crate::edge::users::{self, AccountError, NewAccount};
-use crate::edge::ApiError;
 use crate::store::grants::GrantKind;
 use crate::store::{self, Stores};
 
@@ -130,7 +130,9 @@ impl Host {
     fn password(&self, file: &Path, login: &Login) -> Result<Password, Failure> {
         let text = first_line(file)?;
         if text.chars().count() < LEAST_CHARACTERS {
-            return Err(Failure::failed(format!("the password must have at least {LEAST_CHARACTERS} characters")));
+            return Err(Failure::failed(format!(
+                "the password must have at least {LEAST_CHARACTERS} characters"
+            )));
         }
         let password = Password::new(text);
         let context = PasswordContext::of(login.as_str(), None, "");

@@ -132,6 +132,8 @@ pub struct Auth {
     pub session_ttl_ms: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up_ms: Millis,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
     /// How long a key signs tokens until another one follows.
     pub key_life_ms: Millis,
     /// Cost of password hashes.

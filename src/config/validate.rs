@@ -213,6 +213,9 @@ impl Faults {
         ] {
             self.check(span < Millis(100), key, "must be at least 100 milliseconds");
         }
+        let issuer = &settings.auth.totp_issuer;
+        let is_fine = (1..=64).contains(&issuer.len()) && !issuer.contains(':');
+        self.check(!is_fine, "auth.totp_issuer", "must have 1 to 64 bytes and no colon");
         let is_long = settings.auth.access_ttl_ms > Millis::from_secs(86_400);
         self.check(is_long, "auth.access_ttl_ms", "must be a day at most");
         let is_short = settings.auth.key_life_ms < Millis::from_secs(3_600);

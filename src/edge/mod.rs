@@ -18,5 +18,7 @@ pub mod users;
 mod webhooks;
 
 pub use error::{ApiError, Code};
-pub use router::{Departure, EdgeSettings, EdgeState, Registration, SocketSettings, inner_router, openapi, router};
+pub use router::{
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, inner_router, openapi, router,
+};
 pub use webhooks::{TwilioSection, Webhooks};

@@ -59,6 +59,8 @@ pub struct EdgeSettings {
     pub session_ttl: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up: Millis,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
     /// How the outside reaches us.
     pub public_url: String,
     /// Who may become a user.
@@ -176,6 +178,10 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::login))
         .routes(routes!(auth::login_user))
         .routes(routes!(auth::refresh))
+        .routes(routes!(auth::answer, auth::show, auth::remove))
+        .routes(routes!(auth::enroll))
+        .routes(routes!(auth::confirm))
+        .routes(routes!(auth::renew))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::list))
         .routes(routes!(auth::end))

@@ -41,7 +41,8 @@ async fn of_thousands_of_forged_and_mutated_tokens_none_is_accepted() {
             let token = make(&forge, i);
             assert_ne!(token, forge.good(), "{name} {i} changes nothing");
             let authority = &house.node().authority;
-            let accepted = authority.verify(&token).is_ok_and(|claims| house.node().edge.gate.admits(&claims));
+            let accepted =
+                authority.verify(&token).is_ok_and(|claims| house.node().edge.gate.admits(&claims));
             assert!(!accepted, "{name} {i} was accepted: {token}");
             // What stands behind a header's last letter is not sent.
             if i < SENT && token.trim_end() != forge.good() {

@@ -83,7 +83,13 @@ async fn own_role(house: &House, permissions: PermissionSet) {
     engine.reload_directory().await.unwrap();
 }
 
-async fn ask(house: &House, token: Option<&str>, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+async fn ask(
+    house: &House,
+    token: Option<&str>,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> (StatusCode, Value) {
     let request = house.http.request(method.parse().unwrap(), format!("{}{path}", house.base)).json(body);
     let request = match token {
         Some(token) => request.bearer_auth(token),
@@ -107,15 +113,16 @@ async fn every_route_lets_in_whom_its_row_says_and_nobody_else() {
     let mut asked = 0;
     for (method, route, access) in ROUTES.iter().filter(|(_, route, _)| *route != SOCKET) {
         for asker in &askers {
-            let (status, body) = ask(&house, asker.token.as_deref(), method, &filled(route), &json!({})).await;
+            let (status, body) =
+                ask(&house, asker.token.as_deref(), method, &filled(route), &json!({})).await;
             let code = body["code"].as_str().unwrap_or_default();
             let why = format!("{} asks {method} {route}: {status} {body}", asker.name);
             let wanted = match access {
                 Access::Public => None,
-                Access::Needs(_) | Access::Critical(_) if asker.token.is_none() => Some("EML-2001"),
-                Access::Needs(permission) | Access::Critical(permission) => {
-                    (!asker.may.has(*permission)).then_some("EML-2003")
-                }
+                _ if asker.token.is_none() => Some("EML-2001"),
+                Access::Needs(permission)
+                | Access::NeedsOrChallenge(permission)
+                | Access::Critical(permission) => (!asker.may.has(*permission)).then_some("EML-2003"),
             };
             match wanted {
                 Some(refusal) => assert_eq!(code, refusal, "{why}"),
@@ -135,7 +142,12 @@ async fn every_command_of_a_socket_is_for_whom_its_row_says_and_nobody_else() {
     for asker in askers(&house).await {
         let Some(token) = &asker.token else { continue };
         if !asker.may.has(Permission::Own) {
-            assert_eq!(Desk::refusal_of_token(&house.base, token).await, StatusCode::FORBIDDEN, "{}", asker.name);
+            assert_eq!(
+                Desk::refusal_of_token(&house.base, token).await,
+                StatusCode::FORBIDDEN,
+                "{}",
+                asker.name
+            );
             continue;
         }
         let mut desk = Desk::open(&house.base, token, None).await;
@@ -174,7 +186,11 @@ const OWNERS: &[(&str, &str, Others)] = &[
 fn every_route_that_names_a_thing_says_what_it_does_with_those_of_others() {
     let personal = [Permission::Own, Permission::CallsControl, Permission::AgentsControl];
     for (method, route, access) in ROUTES {
-        let (Access::Needs(permission) | Access::Critical(permission)) = access else { continue };
+        let (Access::Needs(permission) | Access::NeedsOrChallenge(permission) | Access::Critical(permission)) =
+            access
+        else {
+            continue;
+        };
         if route.contains('{') && personal.contains(permission) {
             let known = OWNERS.iter().any(|(other, path, _)| other == method && path == route);
             assert!(known, "{method} {route} has no row in OWNERS");
@@ -197,9 +213,8 @@ impl Floor {
         let mut people = Vec::new();
         for name in ["ann", "ben"] {
             let holder = house.agent(name).await;
-            let (status, call) = house
-                .request(Method::POST, "/calls/start", json!({ "to": "+12025550143" }), &holder)
-                .await;
+            let (status, call) =
+                house.request(Method::POST, "/calls/start", json!({ "to": "+12025550143" }), &holder).await;
             assert_eq!(status, StatusCode::ACCEPTED, "{call}");
             people.push((holder, call["id"].as_str().unwrap().parse().unwrap()));
         }

@@ -189,7 +189,10 @@ async fn roles_may_do_what_the_table_says_and_nothing_else() {
 async fn people_sign_in_with_a_password_and_nobody_learns_which_part_was_wrong() {
     let (house, _fake) = House::with_fake().await;
     house
-        .post("/users/register", json!({ "login": "Sue", "password": "correct horse of the river", "role": "supervisor" }))
+        .post(
+            "/users/register",
+            json!({ "login": "Sue", "password": "correct horse of the river", "role": "supervisor" }),
+        )
         .await;
     let login = |login: &str, password: &str| {
         let body = json!({ "login": login, "password": password });

@@ -26,7 +26,11 @@ const EVERYWHERE: Duration = Duration::from_secs(1);
 const RUNNERS: usize = 8;
 
 fn origin() -> Origin {
-    Origin { ip: IpAddr::from([192, 0, 2, 7]), user_agent: Some("test".to_owned()), request_id: "req_1".to_owned() }
+    Origin {
+        ip: IpAddr::from([192, 0, 2, 7]),
+        user_agent: Some("test".to_owned()),
+        request_id: "req_1".to_owned(),
+    }
 }
 
 /// A node's own state beside another node's, over the same store.
@@ -71,8 +75,14 @@ impl Two {
         .unwrap();
         let now = Clock.now();
         let body = serde_json::to_value(&user).unwrap();
-        let record =
-            StoredRecord { id: id.uuid(), key: user.login.clone(), body, version: 1, created_at: now, updated_at: now };
+        let record = StoredRecord {
+            id: id.uuid(),
+            key: user.login.clone(),
+            body,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
         self.here.engine.stores().records.insert(RecordKind::User, record).await.unwrap();
         user
     }
@@ -154,8 +164,15 @@ async fn of_each_race_one_wins(two: &Two, races: usize) {
         let answers = futures_util::future::join_all(runs).await;
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         let winners: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().ok()).collect();
-        assert_eq!(winners.len(), 1, "race {race}: {:?}", answers.iter().map(Result::is_ok).collect::<Vec<_>>());
-        assert!(answers.iter().filter_map(|answer| answer.as_ref().err()).all(|code| *code == Code::SessionOver));
+        assert_eq!(
+            winners.len(),
+            1,
+            "race {race}: {:?}",
+            answers.iter().map(Result::is_ok).collect::<Vec<_>>()
+        );
+        assert!(
+            answers.iter().filter_map(|answer| answer.as_ref().err()).all(|code| *code == Code::SessionOver)
+        );
         let last = winners[0].refresh_token.clone().unwrap();
         assert_eq!(refresh(two.node(race), &last).await.unwrap_err(), Code::SessionOver, "race {race}");
         won += winners.len();
@@ -232,7 +249,10 @@ async fn a_session_is_listed_refreshed_and_ended_over_http() {
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{bad}");
     }
     let what = noted(&two).await;
-    assert_eq!(what, ["user.login_succeeded", "user.login_succeeded", "user.session_revoked", "user.logged_out"]);
+    assert_eq!(
+        what,
+        ["user.login_succeeded", "user.login_succeeded", "user.session_revoked", "user.logged_out"]
+    );
     two.close().await;
 }
 
@@ -361,7 +381,8 @@ async fn a_token_from_the_host_works_is_told_and_is_revoked_while_the_node_runs(
     };
     let two = Two::open(house).await;
     let user = two.user().await;
-    let (token, done) = host(folder.path(), &["token", "create", &user.login, "--for", "5m", "--scope", "own setup:read"]);
+    let (token, done) =
+        host(folder.path(), &["token", "create", &user.login, "--for", "5m", "--scope", "own setup:read"]);
     assert!(done, "{token}");
     let token = token.trim().to_owned();
     let status = async |path: &str| {
@@ -404,6 +425,7 @@ fn host(folder: &Path, arguments: &[&str]) -> (String, bool) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_eml"));
     let output = command.arg("--data-dir").arg(folder).args(arguments).current_dir(folder).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let told = if printed.is_empty() { String::from_utf8_lossy(&output.stderr).into_owned() } else { printed };
+    let told =
+        if printed.is_empty() { String::from_utf8_lossy(&output.stderr).into_owned() } else { printed };
     (told, output.status.success())
 }

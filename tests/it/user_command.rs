@@ -42,7 +42,10 @@ async fn users_are_made_listed_and_changed_from_the_host() {
     let file = place.join("password");
     std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
     let file = file.to_str().unwrap();
-    let id = printed(place, &["create", "Ann", "--role", "agent", "--role", "supervisor", "--password-file", file]);
+    let id = printed(
+        place,
+        &["create", "Ann", "--role", "agent", "--role", "supervisor", "--password-file", file],
+    );
     assert!(id.starts_with("usr_"), "{id}");
     let row: Value = serde_json::from_str(&printed(place, &["ls", "--json"])).unwrap();
     assert_eq!((&row["id"], &row["login"]), (&json!(id), &json!("ann")));
@@ -117,7 +120,12 @@ async fn links_of_the_host_set_a_password_and_make_an_admin() {
 fn a_store_that_ends_with_its_process_has_no_users_to_work_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_eml"));
-    command.env("EML__STORE__URL", "memory:").args(["--data-dir", folder.path().to_str().unwrap(), "user", "ls"]);
+    command.env("EML__STORE__URL", "memory:").args([
+        "--data-dir",
+        folder.path().to_str().unwrap(),
+        "user",
+        "ls",
+    ]);
     let output = command.output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("memory:"));

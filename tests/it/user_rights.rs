@@ -17,8 +17,7 @@ fn code(problem: &Value) -> &str {
 
 async fn put_role(house: &House, name: &str, permissions: &[&str]) {
     let body = json!({ "permissions": permissions });
-    let (status, answer) =
-        house.request(Method::PUT, &format!("/roles/{name}"), body, &house.admin()).await;
+    let (status, answer) = house.request(Method::PUT, &format!("/roles/{name}"), body, &house.admin()).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
 }
 
@@ -32,7 +31,8 @@ async fn nobody_gives_or_takes_more_than_it_has_itself() {
     let sue = house.person("sue", &["supervisor"]).await;
     let ray = house.person("ray", &["reader"]).await;
     let hana = house.token_of("hana").await;
-    let ask = async |method: Method, path: String, body: Value| house.ask(method, &path, Some(&hana), body).await;
+    let ask =
+        async |method: Method, path: String, body: Value| house.ask(method, &path, Some(&hana), body).await;
     let new = |login: &str, role: &str| json!({ "login": login, "password": PASSWORD, "role": role });
     for (method, path, body) in [
         (Method::POST, "/users/register".to_owned(), new("x", "admin")),
@@ -81,10 +81,17 @@ async fn a_role_is_what_it_may_do_from_the_next_request_on() {
 #[tokio::test]
 async fn roles_have_known_permissions_and_admin_keeps_all_of_them() {
     let house = house().await;
-    let ask = async |method: Method, path: &str, body: Value| house.request(method, path, body, &house.admin()).await;
+    let ask = async |method: Method, path: &str, body: Value| {
+        house.request(method, path, body, &house.admin()).await
+    };
     for (method, path, body, status) in [
         (Method::PUT, "/roles/x", json!({ "permissions": ["calls:*"] }), StatusCode::UNPROCESSABLE_ENTITY),
-        (Method::PUT, "/roles/x", json!({ "permissions": [], "admin": true }), StatusCode::UNPROCESSABLE_ENTITY),
+        (
+            Method::PUT,
+            "/roles/x",
+            json!({ "permissions": [], "admin": true }),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
         (Method::PUT, "/roles/admin", json!({ "permissions": ["own"] }), StatusCode::CONFLICT),
         (Method::DELETE, "/roles/admin", Value::Null, StatusCode::NOT_FOUND),
         (Method::PUT, "/roles/Not-a-name", json!({ "permissions": [] }), StatusCode::NOT_FOUND),
@@ -96,9 +103,14 @@ async fn roles_have_known_permissions_and_admin_keeps_all_of_them() {
     put_role(&house, "agent", &["own"]).await;
     put_role(&house, "trainee", &["own"]).await;
     house.person("tim", &["trainee"]).await;
-    assert_eq!(ask(Method::DELETE, "/roles/trainee", Value::Null).await.0, StatusCode::CONFLICT, "tim has it");
+    assert_eq!(
+        ask(Method::DELETE, "/roles/trainee", Value::Null).await.0,
+        StatusCode::CONFLICT,
+        "tim has it"
+    );
     let roles = house.get("/roles").await;
-    let names: Vec<_> = roles["data"].as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        roles["data"].as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["admin", "agent", "service", "supervisor", "trainee"]);
     assert_eq!(house.get("/roles/agent").await["changed"], true);
     assert_eq!(ask(Method::DELETE, "/roles/agent", Value::Null).await.0, StatusCode::NO_CONTENT);
@@ -211,7 +223,9 @@ async fn the_last_admin_stays() {
     let house = house().await;
     let root = house.person("root", &["admin"]).await;
     let path = format!("/users/{}", root.id);
-    let ask = async |method: Method, path: &str, body: Value| house.request(method, path, body, &house.admin()).await;
+    let ask = async |method: Method, path: &str, body: Value| {
+        house.request(method, path, body, &house.admin()).await
+    };
     for (method, path, body) in [
         (Method::DELETE, path.clone(), Value::Null),
         (Method::PATCH, path.clone(), json!({ "enabled": false })),

@@ -29,7 +29,8 @@ async fn the_first_admin_is_made_with_a_link_that_works_once() {
     let first = house.node().first_link().await.unwrap().unwrap();
     let second = house.node().first_link().await.unwrap().unwrap();
     let set_up = async |link: &str, password: &str| {
-        let body = json!({ "link": link, "login": "Root", "password": password, "email": "root@example.org" });
+        let body =
+            json!({ "link": link, "login": "Root", "password": password, "email": "root@example.org" });
         house.ask(Method::POST, "/auth/setup", None, body).await
     };
     let (status, problem) = set_up(&first.link, "too short").await;
@@ -102,7 +103,8 @@ async fn who_may_register_is_configured() {
     let change = |settings: &mut eml::config::Settings| settings.auth.registration = "admin".to_owned();
     let house = House::bare(HouseSettings { change, ..HouseSettings::default() }).await;
     let invitation = json!({ "roles": ["agent"] });
-    let (status, problem) = house.request(Method::POST, "/users/invitations", invitation, &house.admin()).await;
+    let (status, problem) =
+        house.request(Method::POST, "/users/invitations", invitation, &house.admin()).await;
     assert_eq!((status, code(&problem)), (StatusCode::FORBIDDEN, "EML-2016"), "{problem}");
     house.post("/users/register", body("ann", json!({ "role": "agent" }))).await;
     house.close().await;
@@ -112,7 +114,8 @@ async fn who_may_register_is_configured() {
     let (status, user) = house.ask(Method::POST, "/users/register", None, body("ann", json!({}))).await;
     assert_eq!((status, &user["roles"]), (StatusCode::CREATED, &json!(["agent"])), "{user}");
     for more in [json!({ "role": "admin" }), json!({ "roles": ["supervisor"] }), json!({ "roles": [] })] {
-        let (status, problem) = house.ask(Method::POST, "/users/register", None, body("ben", more.clone())).await;
+        let (status, problem) =
+            house.ask(Method::POST, "/users/register", None, body("ben", more.clone())).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{more}: {problem}");
     }
     house.close().await;
@@ -145,18 +148,32 @@ async fn fields_that_are_not_for_the_asker_are_refused_and_change_nothing() {
     for (field, value) in &fields {
         let body = json!({ "name": "Ann", *field: value });
         let (status, problem) = house.ask(Method::PATCH, "/users/profile", Some(&token), body).await;
-        assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"), "{field}: {problem}");
+        assert_eq!(
+            (status, code(&problem)),
+            (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"),
+            "{field}: {problem}"
+        );
     }
-    for field in ["id", "role", "roles", "permissions", "epoch", "password", "password_hash", "email_verified"] {
+    for field in
+        ["id", "role", "roles", "permissions", "epoch", "password", "password_hash", "email_verified"]
+    {
         let body = json!({ "name": "Ann", field: 1 });
         let path = format!("/users/{}", ann.id);
         let (status, problem) = house.request(Method::PATCH, &path, body, &house.admin()).await;
-        assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"), "{field}: {problem}");
+        assert_eq!(
+            (status, code(&problem)),
+            (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"),
+            "{field}: {problem}"
+        );
     }
     for field in ["id", "enabled", "epoch", "password_hash", "email_verified", "permissions", "agent_id"] {
         let body = json!({ "login": "ben", "password": PASSWORD, "role": "agent", field: 1 });
         let (status, problem) = house.request(Method::POST, "/users/register", body, &house.admin()).await;
-        assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"), "{field}: {problem}");
+        assert_eq!(
+            (status, code(&problem)),
+            (StatusCode::UNPROCESSABLE_ENTITY, "EML-1006"),
+            "{field}: {problem}"
+        );
     }
     assert_eq!(stored().await, before);
     house.close().await;
@@ -168,16 +185,20 @@ async fn a_profile_is_changed_by_its_user_and_an_address_belongs_to_one() {
     house.person("ann", &["agent"]).await;
     house.person("ben", &["agent"]).await;
     let (ann, ben) = (house.token_of("ann").await, house.token_of("ben").await);
-    let change = async |token: &str, body: Value| {
-        house.ask(Method::PATCH, "/users/profile", Some(token), body).await
-    };
+    let change =
+        async |token: &str, body: Value| house.ask(Method::PATCH, "/users/profile", Some(token), body).await;
     let (status, profile) = change(&ann, json!({ "name": " Ann Lee ", "email": "Ann@Example.org" })).await;
     assert_eq!(status, StatusCode::OK, "{profile}");
     assert_eq!((&profile["name"], &profile["email"]), (&json!("Ann Lee"), &json!("ann@example.org")));
     assert_eq!(profile["email_verified"], false, "nobody has vouched for it");
     let (status, problem) = change(&ben, json!({ "email": "ANN@example.org" })).await;
     assert_eq!((status, code(&problem)), (StatusCode::CONFLICT, "EML-1009"), "{problem}");
-    for body in [json!({ "email": "nonsense" }), json!({ "name": "" }), json!({ "name": "a\nb" }), json!({ "name": 7 })] {
+    for body in [
+        json!({ "email": "nonsense" }),
+        json!({ "name": "" }),
+        json!({ "name": "a\nb" }),
+        json!({ "name": 7 }),
+    ] {
         let (status, problem) = change(&ben, body).await;
         assert_eq!((status, code(&problem)), (StatusCode::UNPROCESSABLE_ENTITY, "EML-1002"), "{problem}");
     }
@@ -220,7 +241,9 @@ async fn users_are_listed_by_page_and_filter() {
     loop {
         let page = house.get(&path).await;
         assert_eq!(page["page"]["count"], 8);
-        logins.extend(page["data"].as_array().unwrap().iter().map(|user| user["login"].as_str().unwrap().to_owned()));
+        logins.extend(
+            page["data"].as_array().unwrap().iter().map(|user| user["login"].as_str().unwrap().to_owned()),
+        );
         let Some(cursor) = page["page"]["next_cursor"].as_str() else { break };
         path = format!("/users/list?limit=3&count=true&cursor={cursor}");
     }

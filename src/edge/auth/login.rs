@@ -15,6 +15,7 @@ use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::EdgeState;
 use super::super::users::{self, AccountError, UserView};
+use super::factors::{self, FirstFactor, Purpose};
 use super::passwords::{Password, Turn, Verdict};
 use super::sessions::{SignIn, Tokens};
 use super::throttle::Place;
@@ -31,6 +32,9 @@ pub struct Credentials {
     pub login: String,
     /// The password.
     pub password: Password,
+    /// A code of the second factor, where one is known to be due.
+    #[schema(value_type = Option<String>)]
+    pub code: Option<Secret>,
     /// What an earlier sign-in from this device answered with: it keeps others' tries away from this
     /// device's.
     #[schema(value_type = Option<String>)]
@@ -91,11 +95,19 @@ pub(crate) async fn login_user(
 }
 
 async fn sign_in(state: &EdgeState, origin: &Origin, credentials: Credentials) -> Result<Response, ApiError> {
+    let code = credentials.code.clone();
     let Proven { user, device_token } = prove(state, origin, credentials).await?;
-    let sign_in = SignIn { user: &user, amr: vec!["pwd"], client: None, origin };
+    let device_token = device_token.map(|token| token.expose().to_owned());
+    let purpose = Purpose::sign_in(FirstFactor::Password);
+    let shown = factors::complete(state, &user, purpose, code.as_ref().map(Secret::expose), origin).await;
+    let amr = shown.map_err(|error| match &device_token {
+        // The device has shown the password, whatever comes of the second factor.
+        Some(token) => error.with("device_token", token.as_str()),
+        None => error,
+    })?;
+    let sign_in = SignIn { user: &user, amr, client: None, origin };
     let tokens = state.sessions.begin(state, sign_in).await?;
     let agent_id = state.engine.directory().agent_of(user.id).map(|agent| agent.id);
-    let device_token = device_token.map(|token| token.expose().to_owned());
     let body = SignedIn { tokens, device_token, user: UserView::of(&user, agent_id) };
     Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(body)).into_response())
 }
@@ -105,12 +117,8 @@ async fn sign_in(state: &EdgeState, origin: &Origin, credentials: Credentials) -
 ///
 /// # Errors
 /// `BadCredentials` whatever is wrong, `TooManyTries` when account, address or line is full.
-pub async fn prove(
-    state: &EdgeState,
-    origin: &Origin,
-    credentials: Credentials,
-) -> Result<Proven, ApiError> {
-    let Credentials { login, password, device_token, remember_device } = credentials;
+pub async fn prove(state: &EdgeState, origin: &Origin, credentials: Credentials) -> Result<Proven, ApiError> {
+    let Credentials { login, password, code: _, device_token, remember_device } = credentials;
     let turn = state.passwords.turn()?;
     let now = state.engine.clock().now();
     let place = Place { ip: origin.ip, device: device_token.as_ref() };
@@ -137,11 +145,7 @@ async fn find(state: &EdgeState, login: &str) -> Result<Option<User>, ApiError> 
 }
 
 /// Notes a failure. What was typed is not noted: it may have been a password.
-async fn refused(
-    state: &EdgeState,
-    origin: &Origin,
-    subject: Option<String>,
-) -> Result<ApiError, ApiError> {
+async fn refused(state: &EdgeState, origin: &Origin, subject: Option<String>) -> Result<ApiError, ApiError> {
     tracing::warn!(ip = %origin.ip, "sign-in refused");
     let details = Map::new();
     let act =

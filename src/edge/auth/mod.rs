@@ -1,6 +1,7 @@
 //! Who is asking: tokens, sessions, passwords, tickets, permissions.
 
 mod claims;
+pub mod factors;
 mod gate;
 mod keys;
 pub mod links;
@@ -14,7 +15,6 @@ mod ring;
 mod secret;
 mod session_routes;
 mod sessions;
-mod step_up;
 mod throttle;
 mod tickets;
 mod trail;
@@ -41,6 +41,10 @@ pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
+pub(crate) use factors::{
+    __path_answer, __path_confirm, __path_enroll, __path_remove, __path_renew, __path_show, answer, confirm,
+    enroll, remove, renew, show,
+};
 pub(crate) use login::{__path_login, __path_login_user, login_user};
 pub(in crate::edge) use outside::routes as outside_routes;
 pub(in crate::edge) use session_routes::{
@@ -48,8 +52,8 @@ pub(in crate::edge) use session_routes::{
 };
 pub(crate) use tickets::__path_issue;
 
+pub(super) use factors::check as check_strength;
 pub(super) use origin::RequestName;
-pub(super) use step_up::check as check_strength;
 
 use super::error::{ApiError, Code};
 use super::router::EdgeState;

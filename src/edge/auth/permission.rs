@@ -15,14 +15,16 @@ pub enum Access {
     Public,
     /// Whoever has this permission.
     Needs(Permission),
-    /// The same, and who has a second factor must have shown it a short while ago.
+    /// The same, or whoever holds a challenge, which is in the body.
+    NeedsOrChallenge(Permission),
+    /// Whoever has this permission, and who has a second factor must have shown it a short while ago.
     Critical(Permission),
 }
 
-use Access::{Critical, Needs, Public};
+use Access::{Critical, Needs, NeedsOrChallenge, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, RolesWrite, SetupRead,
-    SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, RolesWrite,
+    SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
@@ -38,6 +40,12 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/auth/login", Public),
     ("POST", "/users/login", Public),
     ("POST", "/auth/refresh", Public),
+    ("POST", "/auth/2fa", Public),
+    ("GET", "/auth/2fa", Needs(Own)),
+    ("POST", "/auth/2fa/enroll", NeedsOrChallenge(Own)),
+    ("POST", "/auth/2fa/confirm", NeedsOrChallenge(Own)),
+    ("DELETE", "/auth/2fa", Critical(Own)),
+    ("POST", "/auth/2fa/recovery-codes", Critical(Own)),
     ("POST", "/auth/logout", Needs(Own)),
     ("GET", "/auth/sessions", Needs(Own)),
     ("DELETE", "/auth/sessions/{id}", Needs(Own)),

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
-use super::claims::{Claims, Subject, scope};
+use super::claims::{Claims, Subject, is_strong, scope};
+use super::factors;
 use super::gate::EVERY;
 use super::origin::Origin;
 use super::refresh::RefreshToken;
@@ -203,7 +204,9 @@ impl Sessions {
                     None => Err(over()),
                 };
             }
-            let user = usable_user(state, held.subject).await?;
+            // Who became somebody that must have a second factor signs in again, and shows or enrolls one.
+            let is_enough = |user: &User| is_strong(&held.session.amr) || !factors::is_required(state, user);
+            let user = usable_user(state, held.subject).await?.filter(is_enough);
             let Some(user) = user else {
                 self.end(state, held.id, act_of("user.session_ended", &held, origin)).await?;
                 return Err(over());

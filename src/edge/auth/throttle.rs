@@ -179,12 +179,7 @@ impl Throttle {
     }
 
     /// Tells how well a place is known. Looks up as much for a login that nobody has.
-    async fn recognise(
-        &self,
-        account: &Account,
-        place: Place<'_>,
-        now: Timestamp,
-    ) -> Result<Try, ApiError> {
+    async fn recognise(&self, account: &Account, place: Place<'_>, now: Timestamp) -> Result<Try, ApiError> {
         let by_address = self.key(account, &format!("address {}", network(place.ip)));
         if let Some(device) = place.device {
             let by_device = self.device_key(account, device.expose());

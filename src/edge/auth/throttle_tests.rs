@@ -29,7 +29,13 @@ async fn is_admitted(throttle: &Throttle, login: &str, place: Place<'_>, now: Ti
     }
 }
 
-async fn sign_in(throttle: &Throttle, login: &str, user: UserId, place: Place<'_>, remember: bool) -> Option<Secret> {
+async fn sign_in(
+    throttle: &Throttle,
+    login: &str,
+    user: UserId,
+    place: Place<'_>,
+    remember: bool,
+) -> Option<Secret> {
     let attempt = throttle.admit(&throttle.account(login), place, NOW).await.unwrap();
     throttle.succeeded(attempt, user, remember, NOW).await.unwrap()
 }

@@ -12,13 +12,12 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Caller, Origin};
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
 use super::users::By;
-pub(super) use resource::{etag, known_version};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
+pub(super) use resource::{etag, known_version};
 
 /// The five handlers of one kind, each documented under its own path.
 macro_rules! resource {
@@ -36,11 +35,10 @@ macro_rules! resource {
             #[utoipa::path(post, path = $collection, tag = $tag, request_body = new::$new, responses((status = 201, description = "made"), (status = 409, description = "the name is taken")))]
             pub(super) async fn create(
                 State(state): State<EdgeState>,
-                caller: Caller,
-                origin: Origin,
+                by: By,
                 Json(request): Json<new::$new>,
             ) -> Result<Response, ApiError> {
-                let document = request.build(&state, &By { caller, origin }).await?;
+                let document = request.build(&state, &by).await?;
                 resource::create::<kinds::$kind>(&state, &document).await
             }
 

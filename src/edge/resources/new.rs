@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::super::auth::passwords::Password;
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
-use super::super::auth::passwords::Password;
 use super::super::users::{self, By, Newcomer};
 use crate::domain::address::Address;
 use crate::domain::directory::{ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill};

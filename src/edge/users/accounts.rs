@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::directory::User;
@@ -140,7 +140,8 @@ pub async fn has_other_admin(records: &dyn Records, id: UserId) -> Result<bool, 
 pub async fn create(records: &dyn Records, new: NewAccount, now: Timestamp) -> Result<User, AccountError> {
     let NewAccount { login, name, email, roles, password_hash } = new;
     let name = name.map_or_else(|| login.as_str().to_owned(), DisplayName::into_string);
-    let (email, email_verified) = email.map_or((None, false), |(email, is_vouched)| (Some(email), is_vouched));
+    let (email, email_verified) =
+        email.map_or((None, false), |(email, is_vouched)| (Some(email), is_vouched));
     let user = User {
         id: UserId::fresh(),
         login: login.into_string(),
@@ -235,8 +236,7 @@ async fn replace(
     if let Some(email) = new_address {
         take_address(records, email, after.id, now).await?;
     }
-    let changed =
-        StoredRecord { key: after.login.clone(), body: body(after)?, updated_at: now, ..stored };
+    let changed = StoredRecord { key: after.login.clone(), body: body(after)?, updated_at: now, ..stored };
     let version = match records.update(RecordKind::User, changed).await {
         Ok(version) => version,
         Err(error) => {

@@ -100,9 +100,11 @@ async fn an_address_that_a_crash_left_behind_is_taken_over_after_a_while() {
 async fn a_change_of_a_known_version_gives_way_to_another() {
     let store = MemoryStore::default();
     let ann = make(&store, "ann", None).await.unwrap();
-    let rename = |to: &'static str| move |user: &mut User| {
-        user.name = to.to_owned();
-        Ok::<(), AccountError>(())
+    let rename = |to: &'static str| {
+        move |user: &mut User| {
+            user.name = to.to_owned();
+            Ok::<(), AccountError>(())
+        }
     };
     change(&store, ann.id, Some(1), NOW, rename("Ann")).await.unwrap();
     assert!(matches!(change(&store, ann.id, Some(1), NOW, rename("Anna")).await, Err(AccountError::Changed)));

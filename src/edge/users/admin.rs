@@ -8,14 +8,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::super::auth::{Caller, EVERY, Origin};
+use super::super::auth::EVERY;
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
 use super::view::given;
 use super::{
-    UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, words,
+    By, UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, within_reach,
+    words,
 };
 use crate::domain::directory::User;
 use crate::domain::id::UserId;
@@ -80,16 +81,17 @@ pub(super) async fn show(
 ))]
 pub(super) async fn change(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
-    (Path(id), headers): (Path<UserId>, HeaderMap),
+    By { caller, origin }: By,
+    Path(id): Path<UserId>,
+    headers: HeaderMap,
     Json(wanted): Json<UserChange>,
 ) -> Result<Response, ApiError> {
     let known = known_version(&headers)?;
     let records = &*state.engine.stores().records;
     let _alone = state.set_up.lock().await;
+    let user = within_reach(&state, &caller, id).await?;
     if wanted.enabled == Some(false) {
-        check_somebody_is_left(&state, id).await?;
+        check_somebody_is_left(&state, &user).await?;
     }
     let edit = |user: &mut User| {
         check_reach(&state, &caller, &user.roles)?;
@@ -141,17 +143,18 @@ fn apply(user: &mut User, wanted: &UserChange) {
 ))]
 pub(super) async fn set_roles(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
-    (Path(id), headers): (Path<UserId>, HeaderMap),
+    By { caller, origin }: By,
+    Path(id): Path<UserId>,
+    headers: HeaderMap,
     Json(RolesChange { roles }): Json<RolesChange>,
 ) -> Result<Response, ApiError> {
     let known = known_version(&headers)?;
     check_roles(&state, &roles)?;
     check_reach(&state, &caller, &roles)?;
     let _alone = state.set_up.lock().await;
+    let user = within_reach(&state, &caller, id).await?;
     if !roles.contains(&RoleName::admin()) {
-        check_somebody_is_left(&state, id).await?;
+        check_somebody_is_left(&state, &user).await?;
     }
     let edit = |user: &mut User| {
         check_reach(&state, &caller, &user.roles)?;
@@ -180,20 +183,18 @@ pub(super) async fn set_roles(
 ))]
 pub(super) async fn remove(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Path(id): Path<UserId>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let known = known_version(&headers)?;
     let stores = state.engine.stores();
     let _alone = state.set_up.lock().await;
-    let account = by_id(&*stores.records, id).await?.ok_or(ApiError::new(Code::NotFound))?;
-    check_reach(&state, &caller, &account.user.roles)?;
+    let user = within_reach(&state, &caller, id).await?;
     if let Some(agent) = state.engine.directory().agent_of(id) {
         return Err(ApiError::new(Code::InUse).detail(format!("agent {} signs in as it", agent.id)));
     }
-    check_somebody_is_left(&state, id).await?;
+    check_somebody_is_left(&state, &user).await?;
     super::accounts::remove(&*stores.records, id, known).await?;
     state.gate.revoke(&*stores.grants, id.uuid(), EVERY).await?;
     state.sessions.end_all(&state, id, None).await?;
@@ -205,10 +206,8 @@ pub(super) async fn remove(
 }
 
 /// Somebody must be left who can set things up, or only the host could help.
-async fn check_somebody_is_left(state: &EdgeState, id: UserId) -> Result<(), ApiError> {
-    let records = &*state.engine.stores().records;
-    let is_admin = by_id(records, id).await?.is_some_and(|account| account.user.is_admin());
-    if is_admin && !has_other_admin(records, id).await? {
+async fn check_somebody_is_left(state: &EdgeState, user: &User) -> Result<(), ApiError> {
+    if user.is_admin() && !has_other_admin(&*state.engine.stores().records, user.id).await? {
         return Err(ApiError::new(Code::InUse).detail("this is the last admin who may sign in"));
     }
     Ok(())

@@ -42,7 +42,9 @@ impl Wanted {
     fn lets_through(&self, user: &User) -> bool {
         let has_text = |text: &str| {
             let email = user.email.as_ref().map_or("", Email::as_str);
-            [user.login.as_str(), user.name.as_str(), email].iter().any(|place| place.to_lowercase().contains(text))
+            [user.login.as_str(), user.name.as_str(), email]
+                .iter()
+                .any(|place| place.to_lowercase().contains(text))
         };
         self.q.as_ref().is_none_or(|text| has_text(&text.to_lowercase()))
             && self.role.as_ref().is_none_or(|role| user.roles.contains(role))
@@ -76,7 +78,8 @@ pub(super) async fn list(
     // Stores order as they like; a cursor needs one order everywhere.
     users.sort_by(|one, other| one.login.cmp(&other.login));
     let count = wanted.count.then_some(users.len() as u64);
-    let mut rest = users.into_iter().filter(|user| after.as_ref().is_none_or(|after| user.login > *after)).peekable();
+    let mut rest =
+        users.into_iter().filter(|user| after.as_ref().is_none_or(|after| user.login > *after)).peekable();
     let page: Vec<User> = rest.by_ref().take(limit).collect();
     let has_more = rest.peek().is_some();
     let next_cursor = page.last().filter(|_| has_more).map(|user| cursor(&user.login));

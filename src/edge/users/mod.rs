@@ -12,6 +12,8 @@ mod view;
 
 use std::collections::BTreeSet;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -24,8 +26,8 @@ use crate::domain::id::UserId;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, RoleName};
 
 pub use accounts::{
-    Account, AccountError, NewAccount, all, by_email, by_id, by_login, change, create, has_other_admin, insert,
-    remove,
+    Account, AccountError, NewAccount, all, by_email, by_id, by_login, change, create, has_other_admin,
+    insert, remove,
 };
 pub(super) use view::UserView;
 
@@ -45,6 +47,16 @@ pub(super) struct Newcomer {
 pub(super) struct By {
     pub caller: Caller,
     pub origin: Origin,
+}
+
+impl FromRequestParts<EdgeState> for By {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &EdgeState) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let Ok(origin) = Origin::from_request_parts(parts, state).await;
+        Ok(Self { caller, origin })
+    }
 }
 
 /// Makes a user for somebody who may make one.
@@ -112,6 +124,13 @@ fn check_reach(state: &EdgeState, caller: &Caller, roles: &BTreeSet<RoleName>) -
         return Ok(());
     }
     Err(ApiError::new(Code::Forbidden).detail("these roles allow more than you may yourself"))
+}
+
+/// A user that a caller may act on.
+async fn within_reach(state: &EdgeState, caller: &Caller, id: UserId) -> Result<User, ApiError> {
+    let account = by_id(&*state.engine.stores().records, id).await?.ok_or(ApiError::new(Code::NotFound))?;
+    check_reach(state, caller, &account.user.roles)?;
+    Ok(account.user)
 }
 
 /// Whether there are such roles.

@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 
 use super::super::auth::links::{self, MadeLink, Purpose};
 use super::super::auth::passwords::{Password, Turn};
-use super::super::auth::{Caller, Origin, Place, Secret};
+use super::super::auth::{Origin, Place, Secret};
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
 use super::super::router::EdgeState;
-use super::{act, by_id, check_reach, context_of, refuse_older_tokens};
+use super::{By, act, by_id, context_of, refuse_older_tokens, within_reach};
 use crate::domain::directory::User;
 use crate::domain::id::UserId;
 use crate::domain::identity::Actor;
@@ -47,8 +47,7 @@ pub(super) struct PasswordByLink {
 ))]
 pub(super) async fn change(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Json(PasswordChange { current_password, password }): Json<PasswordChange>,
 ) -> Result<StatusCode, ApiError> {
     if caller.client_id.is_some() {
@@ -115,13 +114,11 @@ async fn set(state: &EdgeState, turn: &Turn, user: &User, password: Password) ->
 ))]
 pub(super) async fn make_link(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Path(id): Path<UserId>,
 ) -> Result<Response, ApiError> {
     let stores = state.engine.stores();
-    let user = by_id(&*stores.records, id).await?.ok_or(ApiError::new(Code::NotFound))?.user;
-    check_reach(&state, &caller, &user.roles)?;
+    let user = within_reach(&state, &caller, id).await?;
     if !user.enabled {
         return Err(ApiError::new(Code::WrongState).detail("the user is disabled"));
     }

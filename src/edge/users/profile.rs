@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::auth::{Caller, Origin};
+use super::super::auth::Caller;
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
 use super::view::given;
-use super::{UserView, act, by_id};
+use super::{By, UserView, act, by_id};
 use crate::domain::directory::User;
 use crate::domain::identity::{DisplayName, Email, Permission};
 
@@ -61,8 +61,7 @@ pub(super) async fn show(State(state): State<EdgeState>, caller: Caller) -> Resu
 ))]
 pub(super) async fn change(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     headers: HeaderMap,
     Json(ProfileChange { name, email }): Json<ProfileChange>,
 ) -> Result<Response, ApiError> {

@@ -14,7 +14,7 @@ use super::super::auth::{Caller, Origin, Secret, check_strength, shown};
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::{EdgeState, Registration};
-use super::{Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
+use super::{By, Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
 use crate::domain::directory::User;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, Permission, RoleName};
 use crate::domain::time::Millis;
@@ -86,7 +86,7 @@ pub(super) async fn register(
     Json(new): Json<NewUser>,
 ) -> Result<Response, ApiError> {
     let (user, actor) = if headers.contains_key(header::AUTHORIZATION) {
-        by_admin(&state, &headers, new).await?
+        by_admin(&state, &headers, &origin, new).await?
     } else if new.invitation.is_some() {
         let user = by_invitation(&state, new).await?;
         let actor = Actor::User { id: user.id };
@@ -102,12 +102,17 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, axum::Json(UserView::known(&state, &user))).into_response())
 }
 
-async fn by_admin(state: &EdgeState, headers: &HeaderMap, new: NewUser) -> Result<(User, Actor), ApiError> {
+async fn by_admin(
+    state: &EdgeState,
+    headers: &HeaderMap,
+    origin: &Origin,
+    new: NewUser,
+) -> Result<(User, Actor), ApiError> {
     let caller = Caller::of(&*shown(headers, state)?, &state.engine.directory());
     if !caller.may(Permission::UsersWrite) {
         return Err(ApiError::new(Code::Forbidden));
     }
-    check_strength(state, &caller).await?;
+    check_strength(state, &caller, origin).await?;
     let missing = || ApiError::new(Code::Validation).at("/roles", "must say what the user is");
     let roles = new.asked_roles()?.ok_or_else(missing)?;
     if new.invitation.is_some() {
@@ -152,7 +157,9 @@ pub(super) async fn keep_or_put_back(
 async fn by_itself(state: &EdgeState, origin: &Origin, new: NewUser) -> Result<User, ApiError> {
     match state.settings.registration {
         Registration::Open => {}
-        Registration::Admin | Registration::Invitation => return Err(ApiError::new(Code::RegistrationClosed)),
+        Registration::Admin | Registration::Invitation => {
+            return Err(ApiError::new(Code::RegistrationClosed));
+        }
     }
     if new.asked_roles()?.is_some() {
         return Err(ApiError::new(Code::Forbidden).at("/roles", "only an admin gives roles"));
@@ -161,7 +168,9 @@ async fn by_itself(state: &EdgeState, origin: &Origin, new: NewUser) -> Result<U
     let now = state.engine.clock().now();
     let counted = state.engine.stores().grants.count(&key, HOUR, OPEN_PER_HOUR, now).await?;
     if counted.count > OPEN_PER_HOUR {
-        return Err(ApiError::new(Code::TooManyTries).with("retry_after", counted.resets_after.0.div_ceil(1000)));
+        return Err(
+            ApiError::new(Code::TooManyTries).with("retry_after", counted.resets_after.0.div_ceil(1000))
+        );
     }
     let roles = [state.settings.registration_role.clone()].into();
     admit(state, new.newcomer(roles, false)).await
@@ -189,8 +198,7 @@ pub(super) struct Invitation {
 ))]
 pub(super) async fn invite(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Json(Invitation { roles, email, life_ms }): Json<Invitation>,
 ) -> Result<Response, ApiError> {
     match state.settings.registration {

@@ -13,7 +13,7 @@ use super::super::list::{List, Page};
 use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
-use super::all;
+use super::{By, all};
 use crate::domain::directory::RoleRecord;
 use crate::domain::identity::{Permission, PermissionSet, RoleName};
 use crate::store::records::{RecordKind, StoredRecord};
@@ -63,7 +63,8 @@ fn view(state: &EdgeState, name: &RoleName) -> Option<RoleView> {
 pub(super) async fn list(State(state): State<EdgeState>) -> axum::Json<List<RoleView>> {
     let directory = state.engine.directory();
     let built_in = RoleName::BUILT_IN.iter().filter_map(|name| name.parse().ok());
-    let names: std::collections::BTreeSet<RoleName> = directory.roles.keys().cloned().chain(built_in).collect();
+    let names: std::collections::BTreeSet<RoleName> =
+        directory.roles.keys().cloned().chain(built_in).collect();
     let data = names.iter().filter_map(|name| view(&state, name)).collect();
     axum::Json(List { data, page: Page::whole() })
 }
@@ -90,9 +91,9 @@ pub(super) async fn show(
 ))]
 pub(super) async fn set(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
-    (Path(name), headers): (Path<RoleName>, HeaderMap),
+    By { caller, origin }: By,
+    Path(name): Path<RoleName>,
+    headers: HeaderMap,
     Json(RoleChange { permissions }): Json<RoleChange>,
 ) -> Result<Response, ApiError> {
     let known = known_version(&headers)?;
@@ -124,7 +125,9 @@ async fn store(
     let body = serde_json::to_value(&role).map_err(|_| ApiError::new(Code::Internal))?;
     let now = state.engine.clock().now();
     if let Some(record) = stored {
-        return Ok(records.update(RecordKind::Role, StoredRecord { body, updated_at: now, ..record }).await?);
+        return Ok(records
+            .update(RecordKind::Role, StoredRecord { body, updated_at: now, ..record })
+            .await?);
     }
     let key = name.as_str().to_owned();
     let record = StoredRecord { id: Uuid::now_v7(), key, body, version: 1, created_at: now, updated_at: now };
@@ -139,15 +142,15 @@ async fn store(
 ))]
 pub(super) async fn remove(
     State(state): State<EdgeState>,
-    caller: Caller,
-    origin: Origin,
+    By { caller, origin }: By,
     Path(name): Path<RoleName>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let known = known_version(&headers)?;
     let _alone = state.set_up.lock().await;
     let records = &state.engine.stores().records;
-    let stored = records.by_key(RecordKind::Role, name.as_str()).await?.ok_or(ApiError::new(Code::NotFound))?;
+    let stored =
+        records.by_key(RecordKind::Role, name.as_str()).await?.ok_or(ApiError::new(Code::NotFound))?;
     if known.is_some_and(|known| known != stored.version) {
         return Err(ApiError::new(Code::PreconditionFailed));
     }

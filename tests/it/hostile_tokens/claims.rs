@@ -14,7 +14,8 @@ fn no_text(i: usize) -> Value {
 
 /// Values that are no whole number.
 fn no_number(i: usize) -> Value {
-    [json!(i.to_string()), Value::Null, json!([i]), json!({}), json!(i as f64 + 0.5), json!(false)][i % 6].clone()
+    [json!(i.to_string()), Value::Null, json!([i]), json!({}), json!(i as f64 + 0.5), json!(false)][i % 6]
+        .clone()
 }
 
 fn raw(forge: &Forge, body: &[u8]) -> String {
@@ -36,7 +37,9 @@ pub const CLASSES: &[Class] = &[
         f.with("aud", ["", "EML", "eml-cluster", "account", "eml,other", "*"][i % 6].into())
     }),
     ("aud missing", |f, _| f.without("aud")),
-    ("aud of several", |f, i| f.with("aud", [json!(["eml"]), json!(["eml", "x"]), json!([]), json!({})][i % 4].clone())),
+    ("aud of several", |f, i| {
+        f.with("aud", [json!(["eml"]), json!(["eml", "x"]), json!([]), json!({})][i % 4].clone())
+    }),
     ("expired", |f, i| f.with("exp", (now(f) - i as i64).into())),
     ("exp missing", |f, _| f.without("exp")),
     ("exp that is no number", |f, i| f.with("exp", no_number(i))),
@@ -53,19 +56,36 @@ pub const CLASSES: &[Class] = &[
     ("made in the future", |f, i| f.with("iat", (now(f) + 60 + i as i64).into())),
     ("made long ago, and still good", |f, i| f.with("iat", (now(f) - 86_400 - i as i64).into())),
     ("iat missing", |f, _| f.without("iat")),
-    ("iat at the end of numbers", |f, i| f.with("iat", [json!(i64::MIN), json!(-1), json!(0)][i % 3].clone())),
+    ("iat at the end of numbers", |f, i| {
+        f.with("iat", [json!(i64::MIN), json!(-1), json!(0)][i % 3].clone())
+    }),
     ("sub missing", |f, _| f.without("sub")),
     ("sub of another kind of thing", |f, i| {
-        f.with("sub", if i % 2 == 0 { CallId::fresh().to_string() } else { "agt_01h455vb4pex5vsknk084sn02q".to_owned() }.into())
+        f.with(
+            "sub",
+            if i % 2 == 0 {
+                CallId::fresh().to_string()
+            } else {
+                "agt_01h455vb4pex5vsknk084sn02q".to_owned()
+            }
+            .into(),
+        )
     }),
     ("sub that is no id", |f, i| {
-        f.with("sub", ["", "admin", "usr_", "usr_1", "*", "usr_81h455vb4pex5vsknk084sn02q", "root\u{0}"][i % 7].into())
+        f.with(
+            "sub",
+            ["", "admin", "usr_", "usr_1", "*", "usr_81h455vb4pex5vsknk084sn02q", "root\u{0}"][i % 7].into(),
+        )
     }),
     ("sub of another type", |f, i| f.with("sub", no_text(i))),
     ("sub twice", |f, i| {
         let other = "usr_01h455vb4pex5vsknk084sn02q";
         spelt(f, |body| {
-            if i % 2 == 0 { body.replacen('{', &format!(r#"{{"sub":"{other}","#), 1) } else { body.replace('}', &format!(r#","sub":"{other}"}}"#)) }
+            if i % 2 == 0 {
+                body.replacen('{', &format!(r#"{{"sub":"{other}","#), 1)
+            } else {
+                body.replace('}', &format!(r#","sub":"{other}"}}"#))
+            }
         })
     }),
     ("exp twice", |f, i| {
@@ -73,25 +93,44 @@ pub const CLASSES: &[Class] = &[
         spelt(f, |body| body.replacen('{', &format!(r#"{{"exp":{far},"#), 1))
     }),
     ("roles twice", |f, _| spelt(f, |body| body.replacen('{', r#"{"roles":["admin"],"#, 1))),
-    ("roles that are no list", |f, i| f.with("roles", ["admin".into(), json!({ "admin": true }), Value::Null, json!(7)][i % 4].clone())),
+    ("roles that are no list", |f, i| {
+        f.with("roles", ["admin".into(), json!({ "admin": true }), Value::Null, json!(7)][i % 4].clone())
+    }),
     ("roles with impossible names", |f, i| {
-        f.with("roles", [json!(["Admin"]), json!(["admin", ""]), json!(["*"]), json!([1]), json!(["admin admin"])][i % 5].clone())
+        f.with(
+            "roles",
+            [json!(["Admin"]), json!(["admin", ""]), json!(["*"]), json!([1]), json!(["admin admin"])][i % 5]
+                .clone(),
+        )
     }),
     ("a scope of nothing known", |f, i| {
-        f.with("scope", ["*", "all", "openid", "calls:*", "setup:write admin", "own,calls:read"][i % 6].into())
+        f.with(
+            "scope",
+            ["*", "all", "openid", "calls:*", "setup:write admin", "own,calls:read"][i % 6].into(),
+        )
     }),
     ("a scope of another kind", |f, i| f.with("scope", if i % 2 == 0 { json!(["own"]) } else { no_text(i) })),
-    ("an epoch that is none", |f, i| f.with("epoch", [json!(-1), json!(1.5), json!("0"), Value::Null, json!(1e30)][i % 5].clone())),
-    ("an agent that is none", |f, i| f.with("agent", ["", "agt_", "usr_01h455vb4pex5vsknk084sn02q", "1"][i % 4].into())),
-    ("a session that is none", |f, i| f.with("sid", ["", "sid_", "ses_01h455vb4pex5vsknk084sn02q", "1"][i % 4].into())),
-    ("a client that is none", |f, i| f.with("client_id", ["", "cli_", "eml", "usr_01h455vb4pex5vsknk084sn02q"][i % 4].into())),
+    ("an epoch that is none", |f, i| {
+        f.with("epoch", [json!(-1), json!(1.5), json!("0"), Value::Null, json!(1e30)][i % 5].clone())
+    }),
+    ("an agent that is none", |f, i| {
+        f.with("agent", ["", "agt_", "usr_01h455vb4pex5vsknk084sn02q", "1"][i % 4].into())
+    }),
+    ("a session that is none", |f, i| {
+        f.with("sid", ["", "sid_", "ses_01h455vb4pex5vsknk084sn02q", "1"][i % 4].into())
+    }),
+    ("a client that is none", |f, i| {
+        f.with("client_id", ["", "cli_", "eml", "usr_01h455vb4pex5vsknk084sn02q"][i % 4].into())
+    }),
     ("a client as a user with another prefix", |f, i| {
         f.with("sub", format!("cli_{}", &ClientId::fresh().to_string()[4..29 - i % 3]).into())
     }),
     ("jti missing", |f, _| f.without("jti")),
     ("auth_time missing", |f, _| f.without("auth_time")),
     ("auth_time that is no number", |f, i| f.with("auth_time", no_number(i))),
-    ("amr that is no list", |f, i| f.with("amr", ["otp".into(), json!({}), json!([1]), Value::Null][i % 4].clone())),
+    ("amr that is no list", |f, i| {
+        f.with("amr", ["otp".into(), json!({}), json!([1]), Value::Null][i % 4].clone())
+    }),
     ("of a session that was ended", |f, i| {
         let mut claims = f.honest();
         claims["sid"] = f.revoked_session.to_string().into();
@@ -103,7 +142,9 @@ pub const CLASSES: &[Class] = &[
         claims["epoch"] = (i % 7).into();
         f.signed(&claims)
     }),
-    ("claims that are no object", |f, i| raw(f, [&b"[]"[..], b"null", b"7", b"\"x\"", b"", b"true", b"{", b"[{}]"][i % 8])),
+    ("claims that are no object", |f, i| {
+        raw(f, [&b"[]"[..], b"null", b"7", b"\"x\"", b"", b"true", b"{", b"[{}]"][i % 8])
+    }),
     ("claims with more behind them", |f, i| {
         spelt(f, |body| format!("{body}{}", ["x", "{}", ",", "]", "\u{0}"][i % 5]))
     }),
@@ -118,9 +159,7 @@ pub const CLASSES: &[Class] = &[
         let bytes: Vec<u8> = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
         raw(f, &bytes)
     }),
-    ("claims behind a byte order mark", |f, i| {
-        raw(f, format!("\u{feff}{}", f.honest()).as_bytes())
-    }),
+    ("claims behind a byte order mark", |f, i| raw(f, format!("\u{feff}{}", f.honest()).as_bytes())),
     ("claims nested beyond all depth", |f, i| {
         let depth = 200 + i * 20;
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));

@@ -147,5 +147,4 @@ impl Forge {
     pub fn their_public(&self) -> &[u8] {
         self.theirs.public_key().as_ref()
     }
-
 }

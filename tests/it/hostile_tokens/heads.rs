@@ -84,7 +84,11 @@ pub const CLASSES: &[Class] = &[
     ("kid missing", |f, i| without(f, "kid")),
     ("kid of nobody", |f, i| with(f, "kid", format!("{i:032x}").into())),
     ("kid in other letters", |f, i| {
-        let kid: String = f.kid.char_indices().map(|(at, c)| if at % 32 == i % 32 { c.to_ascii_uppercase() } else { c }).collect();
+        let kid: String = f
+            .kid
+            .char_indices()
+            .map(|(at, c)| if at % 32 == i % 32 { c.to_ascii_uppercase() } else { c })
+            .collect();
         with(f, "kid", if kid == f.kid { kid.to_uppercase() + " " } else { kid }.into())
     }),
     ("kid that leads to a file", |f, i| {
@@ -94,7 +98,9 @@ pub const CLASSES: &[Class] = &[
         with(f, "kid", of_list(&["' OR '1'='1", "x' UNION SELECT 'key'--", "1; DROP TABLE records"], i))
     }),
     ("kid that runs a command", |f, i| with(f, "kid", of_list(&["|id", "`id`", "$(id)", "key\u{0}"], i))),
-    ("kid of another kind", |f, i| with(f, "kid", [json!(1), Value::Null, json!([]), json!({})][i % 4].clone())),
+    ("kid of another kind", |f, i| {
+        with(f, "kid", [json!(1), Value::Null, json!([]), json!({})][i % 4].clone())
+    }),
     ("kid with more behind it", |f, i| with(f, "kid", format!("{}{}", f.kid, " ".repeat(i + 1)).into())),
     ("another's key under its own name", |f, _| f.foreign()),
     ("another's key under our name", |f, _| f.foreign_under(&f.right_head())),
@@ -118,7 +124,11 @@ pub const CLASSES: &[Class] = &[
     ("jku with our signature", |f, i| with(f, "jku", "https://evil.example/keys.json".into())),
     ("x5t with our signature", |f, i| with(f, ["x5t", "x5t#S256"][i % 2], part([1; 20]).into())),
     ("crit with what must be understood", |f, i| {
-        with(f, "crit", [json!(["exp"]), json!(["b64"]), json!(["x"]), json!([]), json!("exp")][i % 5].clone())
+        with(
+            f,
+            "crit",
+            [json!(["exp"]), json!(["b64"]), json!(["x"]), json!([]), json!("exp")][i % 5].clone(),
+        )
     }),
     ("b64 false", |f, i| {
         let mut head = f.head();
@@ -158,5 +168,7 @@ pub const CLASSES: &[Class] = &[
     ("a head that is no object", |f, i| {
         f.headed(["[]", "null", "7", "\"EdDSA\"", "", "{", "{}", "[{\"alg\":\"EdDSA\"}]"][i % 8])
     }),
-    ("a head with more behind it", |f, i| f.headed(&format!("{}{}", f.right_head(), ["{}", " ", "\n", "x"][i % 4]))),
+    ("a head with more behind it", |f, i| {
+        f.headed(&format!("{}{}", f.right_head(), ["{}", " ", "\n", "x"][i % 4]))
+    }),
 ];

@@ -7,8 +7,8 @@ use super::forge::{Class, Forge, part};
 const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// The order of the curve's group, little-endian: S and S + L verify the same to a careless eye.
 const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
 /// A number that is spread over a range, the same each time.
@@ -95,7 +95,9 @@ pub const CLASSES: &[Class] = &[
     ("NUL inside", |f, i| insert(f, i, "\u{0}")),
     ("percent signs", |f, i| insert(f, i, ["%", "%2E", "%00", "%20"][i % 4])),
     ("dots percent-encoded", |f, i| f.good().replacen('.', "%2E", 1 + i % 2)),
-    ("dots that only look so", |f, i| f.good().replace('.', ["\u{3002}", "\u{ff0e}", "\u{2024}", "·"][i % 4])),
+    ("dots that only look so", |f, i| {
+        f.good().replace('.', ["\u{3002}", "\u{ff0e}", "\u{2024}", "·"][i % 4])
+    }),
     ("letters that only look so", |f, i| {
         let look = ["\u{0435}", "\u{0430}", "\u{ff45}", "\u{1d41e}"][i % 4];
         f.good().replacen('e', look, 1 + i / 4)
@@ -111,7 +113,8 @@ pub const CLASSES: &[Class] = &[
     }),
     ("two parts", |f, i| {
         let [head, body, signature] = f.parts();
-        [format!("{head}.{body}"), format!("{body}.{signature}"), format!("{head}.{signature}")][i % 3].clone()
+        [format!("{head}.{body}"), format!("{body}.{signature}"), format!("{head}.{signature}")][i % 3]
+            .clone()
     }),
     ("one part", |f, i| f.parts()[i % 3].to_owned()),
     ("four parts", |f, i| format!("{}.{}", f.good(), ["", "x", f.parts()[2]][i % 3])),
@@ -121,8 +124,12 @@ pub const CLASSES: &[Class] = &[
     }),
     ("empty parts", |f, i| {
         let [head, body, signature] = f.parts();
-        [format!(".{body}.{signature}"), format!("{head}..{signature}"), format!("{head}.{body}."), "..".to_owned()]
-            [i % 4]
+        [
+            format!(".{body}.{signature}"),
+            format!("{head}..{signature}"),
+            format!("{head}.{body}."),
+            "..".to_owned(),
+        ][i % 4]
             .clone()
     }),
     ("parts in another order", |f, i| {
@@ -189,7 +196,10 @@ pub const CLASSES: &[Class] = &[
         format!("{}.{}.{}", part(bytes(60 + i)), part(bytes(200 + i)), part(bytes(64)))
     }),
     ("dots only", |_, i| ".".repeat(i + 1)),
-    ("words", |_, i| ["null", "undefined", "true", "admin", "Bearer", "{}", "[object Object]", "-"][i % 8].repeat(1 + i / 8)),
+    ("words", |_, i| {
+        ["null", "undefined", "true", "admin", "Bearer", "{}", "[object Object]", "-"][i % 8]
+            .repeat(1 + i / 8)
+    }),
     ("the scheme twice", |f, i| format!("{}{}", "Bearer ".repeat(1 + i), f.good())),
     ("two tokens", |f, i| format!("{}{}{}", f.good(), [",", " ", ";", "."][i % 4], f.good())),
     ("as JSON", |f, i| {
@@ -197,7 +207,8 @@ pub const CLASSES: &[Class] = &[
         if i % 2 == 0 {
             json!({ "protected": head, "payload": body, "signature": signature }).to_string()
         } else {
-            json!({ "payload": body, "signatures": [{ "protected": head, "signature": signature }] }).to_string()
+            json!({ "payload": body, "signatures": [{ "protected": head, "signature": signature }] })
+                .to_string()
         }
     }),
     ("a refresh token", |f, i| format!("{}{}", &f.refresh_token, "x".repeat(i % 2))),

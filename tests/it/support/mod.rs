@@ -8,6 +8,6 @@ pub(crate) mod services;
 mod twilio;
 
 pub use desk::Desk;
-pub use people::PASSWORD;
 pub use house::{House, HouseSettings, NUMBER, PUBLIC, TOKEN, form};
+pub use people::PASSWORD;
 pub use twilio::{FakeTwilio, Received};
