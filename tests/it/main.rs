@@ -10,6 +10,7 @@
 )]
 
 mod archive_contract;
+mod audit;
 mod audit_contract;
 mod bus_contract;
 mod cache_contract;
@@ -18,6 +19,7 @@ mod corpus;
 mod faults;
 mod grants_contract;
 mod history_contract;
+mod hostile_tokens;
 mod journal_contract;
 mod kill_nine;
 mod load_balancers;
@@ -25,6 +27,7 @@ mod members_contract;
 mod move_store;
 mod nodes;
 mod one_call;
+mod permissions;
 mod postgres;
 mod postgres_faults;
 mod postgres_members;
@@ -34,6 +37,7 @@ mod records_contract;
 mod redis;
 mod refusals;
 mod samples;
+mod sessions;
 mod sign_in;
 mod sqlite_file;
 mod support;

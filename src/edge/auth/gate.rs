@@ -211,3 +211,79 @@ pub async fn follow(gate: Arc<Gate>, authority: Arc<Authority>, stores: Stores, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::claims::Subject;
+    use super::super::vault::Vault;
+    use super::*;
+    use crate::domain::id::{ClientId, SessionId, UserId};
+    use crate::store;
+
+    fn claims(user: UserId, epoch: u64) -> Claims {
+        let vault = Arc::new(Vault::of_seed(&[1; 32]));
+        let authority = Authority::new(vault, "eml", Millis::from_secs(3_600)).unwrap();
+        let claims = authority.claims(Subject::User(user), Millis::from_secs(60));
+        Claims {
+            epoch,
+            sid: Some(SessionId::fresh()),
+            client_id: Some(ClientId::fresh()),
+            key: Uuid::now_v7(),
+            ..claims
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_refused_by_its_epoch_or_by_what_it_belongs_to() {
+        let stores = store::open("memory:").await.unwrap();
+        let user = UserId::fresh();
+        let token = claims(user, 3);
+        let (session, client) = (token.sid.unwrap().uuid(), token.client_id.unwrap().uuid());
+        for (why, subject, least_epoch, want) in [
+            ("another user's epoch", UserId::fresh().uuid(), EVERY, true),
+            ("its own epoch is enough", user.uuid(), 3, true),
+            ("its epoch is over", user.uuid(), 4, false),
+            ("its session is over", session, EVERY, false),
+            ("its client has another epoch, which is not the user's", client, 9, true),
+            ("its client is refused", client, EVERY, false),
+            ("its key is refused", token.key, EVERY, false),
+        ] {
+            let gate = Gate::default();
+            gate.revoke(&*stores.grants, subject, least_epoch).await.unwrap();
+            assert_eq!(gate.admits(&token), want, "{why}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_node_refuses_another_does_once_it_has_asked() {
+        let stores = store::open("memory:").await.unwrap();
+        let (here, there) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
+        let token = Arc::new(claims(UserId::fresh(), 0));
+        let watch = there.watch(token.clone()).unwrap();
+        let other = there.watch(Arc::new(claims(UserId::fresh(), 0))).unwrap();
+        here.revoke(&*stores.grants, token.sub.uuid(), 1).await.unwrap();
+        assert!(!here.admits(&token) && there.admits(&token));
+        assert!(!there.catch_up(&*stores.grants).await.unwrap());
+        assert!(!there.admits(&token) && there.watch(token.clone()).is_none());
+        watch.revoked().await;
+        assert!(!other.closing.is_cancelled(), "nobody else is shown out");
+        drop((watch, other));
+        assert!(there.sockets().is_empty());
+        // One that starts later learns everything, and a smaller epoch takes nothing back.
+        here.revoke(&*stores.grants, token.sub.uuid(), 0).await.unwrap();
+        let late = Gate::default();
+        late.catch_up(&*stores.grants).await.unwrap();
+        assert!(!late.admits(&token));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_can_show_any_more_is_forgotten() {
+        let stores = store::open("memory:").await.unwrap();
+        let gate = Gate::default();
+        gate.revoke(&*stores.grants, Uuid::now_v7(), 1).await.unwrap();
+        gate.forget(Clock.now() + LONGEST_LIFE);
+        assert_eq!(gate.revoked.read().unwrap().len(), 1);
+        gate.forget(Clock.now() + LONGEST_LIFE + SLACK + Millis(1));
+        assert_eq!(gate.revoked.read().unwrap().len(), 0);
+    }
+}

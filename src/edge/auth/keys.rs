@@ -333,3 +333,6 @@ async fn forget_dead(
 fn refused(error: impl std::fmt::Display) -> StoreError {
     StoreError::Refused(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::{Request, StatusCode};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// How long anything may take that should come at once.
@@ -22,9 +23,43 @@ pub struct Desk {
 
 impl Desk {
     pub async fn open(base: &str, token: &str, last_sequence: Option<u64>) -> Self {
-        let mut request = format!("{}/ws", base.replacen("http", "ws", 1)).into_client_request().unwrap();
+        let mut request = Self::request(base, "/ws");
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        Self::connect(request, last_sequence).await
+    }
+
+    /// Opens a socket as a browser does.
+    pub async fn open_with_ticket(base: &str, ticket: &str) -> Self {
+        Self::connect(Self::request(base, &format!("/ws?ticket={ticket}")), None).await
+    }
+
+    /// The status with which a ticket is refused.
+    pub async fn refusal(base: &str, ticket: &str) -> StatusCode {
+        Self::refused(Self::request(base, &format!("/ws?ticket={ticket}"))).await
+    }
+
+    /// The status with which a token is refused.
+    pub async fn refusal_of_token(base: &str, token: &str) -> StatusCode {
+        let mut request = Self::request(base, "/ws");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        Self::refused(request).await
+    }
+
+    async fn refused(request: Request<()>) -> StatusCode {
+        match tokio_tungstenite::connect_async(request).await {
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status(),
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn request(base: &str, path: &str) -> Request<()> {
+        let url = format!("{}{path}", base.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "eml.v1.json".parse().unwrap());
+        request
+    }
+
+    async fn connect(request: Request<()>, last_sequence: Option<u64>) -> Self {
         let (socket, response) = tokio_tungstenite::connect_async(request).await.unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], "eml.v1.json");
         let mut desk =
