@@ -23,8 +23,8 @@ pub enum Access {
 
 use Access::{Critical, Needs, NeedsOrChallenge, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own, RolesWrite,
-    SetupRead, SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own,
+    RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
@@ -77,6 +77,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/roles/{name}", Needs(UsersRead)),
     ("PUT", "/roles/{name}", Critical(RolesWrite)),
     ("DELETE", "/roles/{name}", Critical(RolesWrite)),
+    ("GET", "/audit", Needs(AuditRead)),
     ("POST", "/calls/start", Needs(CallsControl)),
     ("POST", "/calls/check", Needs(CallsControl)),
     ("GET", "/calls/active", Needs(CallsRead)),
