@@ -30,7 +30,7 @@ pub use claims::{AUDIENCE, Claims, Holder, Subject, scope};
 pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
 pub use login::{Credentials, Proven, login, prove};
-pub use origin::Origin;
+pub use origin::{By, Origin};
 pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;

@@ -12,10 +12,10 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::By;
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
-use super::users::By;
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
 pub(super) use resource::{etag, if_match, known_version};
 

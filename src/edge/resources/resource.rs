@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::super::auth::Act;
+use super::super::auth::{Act, By};
 use super::super::error::{ApiError, Code};
 use super::super::list::{List, Page};
 use super::super::router::EdgeState;
@@ -35,19 +35,21 @@ macro_rules! acts {
 }
 pub(super) use acts;
 
-/// Notes what was done to a thing, with what was so before and is so after it.
-async fn note(
-    by: &By,
-    state: &EdgeState,
-    what: &'static str,
-    id: String,
-    (before, after): (Value, Value),
-) -> Result<(), ApiError> {
-    let By { caller, origin } = by;
-    let known = [("before", before), ("after", after)].into_iter().filter(|(_, value)| !value.is_null());
-    let details: Map<_, _> = known.map(|(name, value)| (name.to_owned(), value)).collect();
-    let (actor, subject) = (caller.actor(), Some(id));
-    state.trail.note(Act { what, actor, subject, origin: Some(origin), details }).await
+impl By {
+    /// Notes what was done to a thing, with what was so before and is so after it.
+    async fn note(
+        &self,
+        state: &EdgeState,
+        what: &'static str,
+        id: String,
+        (before, after): (Value, Value),
+    ) -> Result<(), ApiError> {
+        let Self { caller, origin } = self;
+        let known = [("before", before), ("after", after)].into_iter().filter(|(_, value)| !value.is_null());
+        let details: Map<_, _> = known.map(|(name, value)| (name.to_owned(), value)).collect();
+        let (actor, subject) = (caller.actor(), Some(id));
+        state.trail.note(Act { what, actor, subject, origin: Some(origin), details }).await
+    }
 }
 
 /// The fields in which two documents differ, as they are in each.
@@ -150,7 +152,7 @@ pub(super) async fn create<R: Resource>(
     let made = record.body.clone();
     state.engine.stores().records.insert(R::KIND, record).await?;
     state.engine.reload_directory().await?;
-    note(by, state, R::ACTS.created, R::shown_id(document), (Value::Null, made)).await?;
+    by.note(state, R::ACTS.created, R::shown_id(document), (Value::Null, made)).await?;
     let location = format!("/{}/{}", R::PATH, R::shown_id(document));
     let headers = [(header::LOCATION, location), (header::ETAG, "\"v1\"".to_owned())];
     Ok((StatusCode::CREATED, headers, axum::Json(R::view(document, state))).into_response())
@@ -201,7 +203,7 @@ pub(super) async fn change<R: Resource>(
         StoredRecord { key: R::key(&document), body, updated_at: state.engine.clock().now(), ..record };
     let version = state.engine.stores().records.update(R::KIND, changed).await?;
     state.engine.reload_directory().await?;
-    note(by, state, R::ACTS.changed, R::shown_id(&document), differences).await?;
+    by.note(state, R::ACTS.changed, R::shown_id(&document), differences).await?;
     Ok((etag(version), axum::Json(R::view(&document, state))).into_response())
 }
 
@@ -226,7 +228,7 @@ pub(super) async fn remove<R: Resource>(
         return Err(StoreError::Changed.into());
     }
     state.engine.reload_directory().await?;
-    note(by, state, R::ACTS.removed, R::shown_id(&document), (removed, Value::Null)).await?;
+    by.note(state, R::ACTS.removed, R::shown_id(&document), (removed, Value::Null)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

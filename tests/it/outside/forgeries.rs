@@ -236,6 +236,32 @@ async fn a_second_factor_shown_there_counts_only_if_the_section_says_so() {
 }
 
 #[tokio::test]
+async fn a_role_that_asks_for_a_second_factor_asks_those_who_come_from_outside_too() {
+    let forger = Forger::start().await;
+    for (trusted, methods, want) in [
+        (false, json!(["mfa"]), Err("EML-2004")),
+        (true, json!(["pwd"]), Err("EML-2004")),
+        (true, json!(["mfa"]), Ok(())),
+    ] {
+        let section = eml::config::Oidc { trust_second_factor: trusted, ..open_section(forger.issuer()) };
+        let ask = |settings: &mut eml::config::Settings| {
+            settings.auth.second_factor_roles = vec!["agent".to_owned()];
+        };
+        let stand = Stand::open_with(section, ask).await;
+        let page = sign_in(&stand, &forger, |it| it.claims["amr"] = methods.clone()).await;
+        match want {
+            Ok(()) => assert_eq!(page.status, StatusCode::OK, "{methods}: {}", page.body),
+            Err(refusal) => {
+                assert_eq!((page.status, code(&page)), (StatusCode::UNAUTHORIZED, refusal.to_owned()));
+                assert!(page.json()["challenge"].is_string() && page.json()["access_token"].is_null());
+                assert_eq!(stand.times("user.login_succeeded").await, 0);
+            }
+        }
+        stand.close().await;
+    }
+}
+
+#[tokio::test]
 async fn only_pages_that_are_listed_get_users_back() {
     let forger = Forger::start().await;
     let stand = Stand::open(open_section(forger.issuer())).await;

@@ -1,7 +1,7 @@
 //! A node with one outside provider, `op`, and what a browser sees of it.
 
 use eml::app::{self, Node};
-use eml::config::{self, Oidc, Provider, Sources};
+use eml::config::{self, Oidc, Provider, Settings, Sources};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
@@ -48,6 +48,11 @@ pub(super) fn open_section(issuer: &str) -> Oidc {
 
 impl Stand {
     pub(super) async fn open(section: Oidc) -> Self {
+        Self::open_with(section, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(super) async fn open_with(section: Oidc, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = config::load(&Sources::default()).unwrap().settings;
         settings.node.data_dir = folder.path().to_owned();
@@ -66,6 +71,7 @@ impl Stand {
         settings.providers.insert("twilio".to_owned(), carrier);
         settings.auth.oidc.insert("op".to_owned(), section.clone());
         settings.auth.oidc.insert("other".to_owned(), section);
+        change(&mut settings);
         let node = app::start(&settings).await.unwrap();
         let base = format!("http://{}", node.address);
         Self { node, base, http: reqwest::Client::new(), _folder: folder }

@@ -15,6 +15,7 @@ use super::super::super::list::{List, Page};
 use super::super::super::request::{Json, Path, Query};
 use super::super::super::router::EdgeState;
 use super::super::super::users::UserView;
+use super::super::factors::{self, FirstFactor, Purpose};
 use super::super::{Act, Origin, Secret, SignIn, Tokens};
 use super::account;
 use super::binding::{Binding, is_bound};
@@ -248,7 +249,11 @@ async fn sign_in(
         }
     };
     let is_strong = provider.settings.trust_second_factor && person.is_strong;
-    let amr = if is_strong { vec!["ext", "mfa"] } else { vec!["ext"] };
+    let amr = if is_strong {
+        vec!["ext", "mfa"]
+    } else {
+        factors::complete(state, &user, Purpose::sign_in(FirstFactor::Outside), None, origin).await?
+    };
     tracing::info!(user = %user.id, ip = %origin.ip, provider = provider.settings.name, "signed in");
     let sign_in = SignIn { user: &user, amr, client: None, origin };
     let tokens = state.sessions.begin(state, sign_in).await?;
