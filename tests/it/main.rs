@@ -42,8 +42,6 @@ mod refusals;
 mod samples;
 mod second_factor;
 mod sessions;
-mod sessions;
-mod sign_in;
 mod sign_in;
 mod sqlite_file;
 mod support;

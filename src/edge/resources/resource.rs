@@ -11,7 +11,6 @@ use super::super::auth::{Act, By};
 use super::super::error::{ApiError, Code};
 use super::super::list::{List, Page};
 use super::super::router::EdgeState;
-use super::super::users::By;
 use crate::domain::directory::Directory;
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, StoredRecord};

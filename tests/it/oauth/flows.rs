@@ -7,6 +7,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use totp_rs::{Builder, Secret};
 
+use crate::support::House;
+
 use super::browser::Browser;
 use super::world::{
     self, BACK, PASSWORD, asking, device, exchange, post, robot, signed_in, user, web, with_token,

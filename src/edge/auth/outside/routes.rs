@@ -24,10 +24,6 @@ use super::person::Person;
 use super::provider::{Arrival, Departure, OutsideError, OutsideProvider};
 use crate::domain::directory::User;
 use crate::domain::identity::Actor;
-use crate::domain::time::Millis;
-
-/// The span in which departures of one address are counted.
-const WINDOW: Millis = Millis::from_secs(60);
 
 /// A provider as shown to those who want to sign in.
 #[derive(Debug, Serialize, ToSchema)]
