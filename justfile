@@ -33,6 +33,11 @@ deny:
 bench:
     cargo bench --bench figures
 
+# CPU per request beside Fastify and NestJS, in turns.
+peers:
+    cargo build --release --bin eml
+    ./bench/peers/run.py
+
 demo:
     cargo run --release -- demo
 

@@ -22,10 +22,17 @@ use crate::domain::directory::ActivityRecord;
 use crate::domain::id::ActivityId;
 use crate::domain::node::Role;
 use crate::domain::time::Clock;
-use crate::edge::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use crate::edge::auth::links::{self, MadeLink, Purpose};
+use crate::edge::auth::passwords::{PasswordSettings, Passwords};
+use crate::edge::auth::{
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets,
+    Trail, Vault,
+};
+use crate::edge::oauth;
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
-    Departure, EdgeSettings, EdgeState, SocketSettings, TwilioSection, Webhooks, inner_router, router,
+    Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router,
+    router, users,
 };
 use crate::store::records::{RecordKind, Records, StoredRecord};
 use crate::store::{self, StoreError, StoreUrls, Stores};
@@ -71,6 +78,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let address = listener.local_addr()?;
     let stores = open_stores(settings).await?;
     seed_activities(&*stores.records).await?;
+    oauth::seed(&*stores.records, Clock.now()).await?;
     let metrics = Metrics::new();
     let is_named = !settings.server.public_url.is_empty();
     let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
@@ -95,7 +103,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
         None
     };
     let (drain, draining) = watch::channel(Departure::No);
-    let state = edge_state(settings, &engine, webhooks, (&authority, &gate), draining);
+    let state = edge_state(settings, &engine, (webhooks, &public_url), (&authority, &gate), draining)?;
     let stop = CancellationToken::new();
     let following = auth::follow(gate, authority.clone(), engine.stores().clone(), stop.clone());
     let is_edge = cluster::roles(settings).contains(&Role::Edge);
@@ -123,6 +131,21 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
 }
 
 impl Node {
+    /// A link that makes the first admin, as long as there is no user.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn first_link(&self) -> Result<Option<MadeLink>, StoreError> {
+        let stores = self.engine.stores();
+        if !users::all(&*stores.records).await?.is_empty() {
+            return Ok(None);
+        }
+        let settings = &self.edge.settings;
+        let now = self.engine.clock().now();
+        let purpose = &Purpose::FirstAdmin;
+        links::make(&*stores.grants, purpose, &settings.public_url, settings.link_ttl, now).await.map(Some)
+    }
+
     /// Waits until this run of the node is over for the others: it was drained, or others took over.
     /// A node that stands alone is never over.
     pub async fn ended(&self) -> EndReason {
@@ -291,6 +314,34 @@ fn providers(settings: &Settings, engine: &Engine, public_url: &str) -> anyhow::
     Ok(Webhooks::new(sections))
 }
 
+/// The outside providers that people sign in with.
+fn outside_providers(settings: &Settings, public_url: &str) -> anyhow::Result<OutsideProviders> {
+    let mut providers = Vec::new();
+    for (name, section) in &settings.auth.oidc {
+        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let base = given(&section.public_url).unwrap_or_else(|| public_url.to_owned());
+        let outside = OutsideSettings {
+            name: name.clone(),
+            title: given(&section.title).unwrap_or_else(|| name.clone()),
+            issuer: section.issuer.clone(),
+            client_id: section.client_id.clone(),
+            client_secret: given(&section.client_secret),
+            redirect_url: format!("{}/auth/oidc/{name}/callback", base.trim_end_matches('/')),
+            scopes: section.scopes.clone(),
+            roles_claim: given(&section.roles_claim),
+            roles: section.role_of_groups(),
+            default_roles: section.roles_of_all(),
+            create_users: section.create_users,
+            link_by_email: section.link_by_email,
+            trust_second_factor: section.trust_second_factor,
+            return_urls: section.return_urls.clone(),
+        };
+        let provider = OutsideProvider::new(outside).with_context(|| format!("auth.oidc.{name}"))?;
+        providers.push(Arc::new(provider));
+    }
+    Ok(OutsideProviders::new(providers))
+}
+
 fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioSettings {
     let api_base = if provider.api_base.is_empty() { TWILIO_API } else { &provider.api_base };
     TwilioSettings {
@@ -307,12 +358,16 @@ fn client_settings(name: &str, provider: &Provider, public_url: &str) -> TwilioS
 fn edge_state(
     settings: &Settings,
     engine: &Engine,
-    webhooks: Webhooks,
+    (webhooks, public_url): (Webhooks, &str),
     (authority, gate): (&Arc<Authority>, &Arc<Gate>),
     drain: watch::Receiver<Departure>,
-) -> EdgeState {
+) -> anyhow::Result<EdgeState> {
     let vault = authority.vault().clone();
-    EdgeState {
+    let auth = &settings.auth;
+    let passwords =
+        PasswordSettings { cost: auth.bcrypt_cost, line: auth.bcrypt_line, least: auth.password_min };
+    let throttle = Throttle::new(engine.stores().grants.clone(), vault.clone(), auth.login_tries_per_minute);
+    Ok(EdgeState {
         engine: engine.clone(),
         authority: authority.clone(),
         gate: gate.clone(),
@@ -320,23 +375,27 @@ fn edge_state(
         trail: Arc::new(Trail::new(engine.clone())),
         vault,
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
-        throttle: Arc::new(Throttle::new(engine.stores().cache.clone())),
+        passwords: Passwords::start(passwords).context("thread for passwords")?,
+        throttle: Arc::new(throttle),
         webhooks: Arc::new(webhooks),
-        settings: Arc::new(edge_settings(settings)),
+        outside: Arc::new(outside_providers(settings, public_url)?),
+        settings: Arc::new(edge_settings(settings, public_url)?),
         set_up: Arc::default(),
-        no_such_user_hash: Arc::default(),
         drain,
-    }
+    })
 }
 
-fn edge_settings(settings: &Settings) -> EdgeSettings {
+fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSettings> {
+    let auth = &settings.auth;
+    let role = |name: &String| name.parse().map_err(anyhow::Error::msg);
     let proxies = settings.server.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok());
-    EdgeSettings {
+    Ok(EdgeSettings {
         node: settings.node.name.clone(),
         max_body_bytes: settings.server.max_body_bytes,
         request_timeout: settings.server.request_timeout_ms.duration(),
         trusted_proxies: proxies.collect(),
         providers: settings.providers.keys().cloned().collect(),
+        public_url: public_url.to_owned(),
         default_ring: settings.calls.default_ring_timeout_ms,
         outbound_ring: settings.calls.outbound_ring_timeout_ms,
         default_wrap_up: settings.calls.default_wrap_up_ms,
@@ -345,8 +404,16 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
         refresh_ttl: settings.auth.refresh_ttl_ms,
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
-        bcrypt_cost: settings.auth.bcrypt_cost,
-        login_tries_per_minute: settings.auth.login_tries_per_minute,
+        totp_issuer: settings.auth.totp_issuer.clone(),
+        registration: match auth.registration.as_str() {
+            "open" => Registration::Open,
+            "invitation" => Registration::Invitation,
+            _ => Registration::Admin,
+        },
+        registration_role: role(&auth.registration_role)?,
+        second_factor_roles: auth.second_factor_roles.iter().map(role).collect::<Result<_, _>>()?,
+        link_ttl: auth.link_ttl_ms,
+        invitation_ttl: auth.invitation_ttl_ms,
         socket: SocketSettings {
             send_queue: settings.websocket.send_queue,
             ping_interval: settings.websocket.ping_interval_ms.duration(),
@@ -354,5 +421,5 @@ fn edge_settings(settings: &Settings) -> EdgeSettings {
             commands_per_second: settings.websocket.commands_per_second,
             allowed_origins: settings.websocket.allowed_origins.clone(),
         },
-    }
+    })
 }

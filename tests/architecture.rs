@@ -22,7 +22,8 @@ const ORDER: &[&[&str]] = &[
 ];
 
 /// Crates of `Cargo.toml` that the domain may name; each other one is forbidden there.
-const DOMAIN_CRATES: &[&str] = &["serde", "serde_json", "thiserror", "utoipa", "uuid", "chrono"];
+const DOMAIN_CRATES: &[&str] =
+    &["serde", "serde_json", "thiserror", "utoipa", "uuid", "chrono", "unicode_normalization"];
 
 /// What a layer must not name, as beginnings of paths.
 const FORBIDDEN: &[(&str, &[&str])] = &[

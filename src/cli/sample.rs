@@ -15,6 +15,7 @@ use crate::domain::id::{AgentId, DispositionId, NumberId, QueueId, SkillId, User
 use crate::domain::identity::RoleName;
 use crate::domain::queue::Strategy;
 use crate::domain::time::{Clock, Millis};
+use crate::edge::users;
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, Records, StoredRecord};
 
@@ -121,10 +122,10 @@ impl Sample {
             let password = self.password.clone();
             let login = self.login.clone();
             let hashed = tokio::task::spawn_blocking(move || {
-                user::new_user(&login, &password, RoleName::admin(), cost)
+                user::sample_user(&login, &password, RoleName::admin(), cost)
             });
             let admin = hashed.await.map_err(|error| Failure::failed(error.to_string()))??;
-            user::insert(records, &User { id: self.admin_id, ..admin }).await?;
+            users::insert(records, &User { id: self.admin_id, ..admin }, Clock.now()).await?;
         }
         if queues.is_empty() {
             set_up_queues(records).await?;
@@ -146,6 +147,8 @@ impl Sample {
                 id: UserId::fresh(),
                 login,
                 name: name.clone(),
+                email: None,
+                email_verified: false,
                 roles: [RoleName::agent()].into(),
                 epoch: 0,
                 password_hash: password_hash.clone(),
@@ -161,7 +164,7 @@ impl Sample {
                 skills: skills.iter().map(|skill| (skill.id, level)).collect(),
                 voice_capacity: 1,
             };
-            user::insert(records, &user).await?;
+            users::insert(records, &user, Clock.now()).await?;
             keep(records, RecordKind::Agent, agent.id.uuid(), &name, &agent).await?;
             self.agents.push(SampleAgent { agent_id: agent.id, user_id: user.id, name });
         }

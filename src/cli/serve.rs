@@ -1,6 +1,6 @@
 //! `eml serve`: a node until it is told to stop.
 
-use super::Failure;
+use super::{Failure, output};
 use crate::app;
 use crate::cluster::lease::EndReason;
 use crate::config::{Settings, without_secret};
@@ -23,6 +23,10 @@ pub(super) async fn run(settings: Settings) -> Result<(), Failure> {
         store = %without_secret(&settings.store_url()),
         "node is ready"
     );
+    if let Some(link) = node.first_link().await? {
+        // Not for the log: it is as good as a password.
+        output::talk(format!("no user yet; make the first admin until {}:\n  {}", link.expires_at, link.url));
+    }
     if settings.providers.is_empty() {
         tracing::warn!(
             "no provider is configured, so no calls can come; see [providers.NAME] in config.toml"

@@ -9,7 +9,7 @@ use toml::{Spanned, Table, Value};
 
 use super::problem::{ConfigProblem, Excerpt, Source, nearest};
 use super::settings::Settings;
-use super::validate;
+use super::{oidc, validate};
 
 /// The shipped defaults; also the documentation of every key.
 pub const DEFAULTS: &str = include_str!("../../config.toml");
@@ -31,6 +31,15 @@ const PROVIDER: [(&str, Value); 9] = [
     ("music_url", Value::String(String::new())),
     ("listen", Value::String(String::new())),
 ];
+
+/// What has any number of sections with names of their own, and the keys of each.
+const NAMED: [(&str, &[(&str, Value)]); 2] = [("providers", &PROVIDER), ("auth.oidc", &oidc::FIELDS)];
+
+/// The keys of a section that has a name of its own.
+fn fields_of(section: &str) -> Option<&'static [(&'static str, Value)]> {
+    let (group, _) = section.rsplit_once('.')?;
+    NAMED.iter().find(|(known, _)| *known == group).map(|(_, fields)| *fields)
+}
 
 /// Where settings come from, weakest first.
 #[derive(Debug, Clone, Default)]
@@ -100,10 +109,10 @@ impl Loading {
     }
 
     fn example(&self, key: &str) -> Option<Value> {
-        let provider = key.strip_prefix("providers.").and_then(|rest| rest.split_once('.'));
-        match provider {
-            Some((_, field)) => {
-                PROVIDER.iter().find(|(known, _)| *known == field).map(|(_, value)| value.clone())
+        let named = key.rsplit_once('.').and_then(|(section, field)| Some((fields_of(section)?, field)));
+        match named {
+            Some((fields, field)) => {
+                fields.iter().find(|(known, _)| *known == field).map(|(_, value)| value.clone())
             }
             None => self.known.get(key).cloned(),
         }
@@ -126,15 +135,16 @@ impl Loading {
             }
             match section.get_ref().as_table() {
                 None => self.not_a_section(source, known, section),
-                Some(providers) if known == "providers" => self.providers(source, providers),
+                Some(sections) if is_group(known) => self.group(source, known, sections),
                 Some(keys) => self.section(source, known, keys),
             }
         }
     }
 
-    fn providers(&mut self, source: &Source<'_>, providers: &DeTable<'_>) {
-        for (name, section) in providers {
-            let path = format!("providers.{}", name.get_ref());
+    /// Sections with names of their own.
+    fn group(&mut self, source: &Source<'_>, group: &str, sections: &DeTable<'_>) {
+        for (name, section) in sections {
+            let path = format!("{group}.{}", name.get_ref());
             self.places.insert(path.clone(), source.place(name.span().start));
             match section.get_ref().as_table() {
                 Some(keys) => self.section(source, &path, keys),
@@ -166,19 +176,20 @@ impl Loading {
     fn section(&mut self, source: &Source<'_>, section: &str, keys: &DeTable<'_>) {
         for (name, value) in keys {
             let key = format!("{section}.{}", name.get_ref());
-            match self.example(&key) {
-                None => self.unknown_key(source, section, name),
-                Some(example) => self.value(source, key, value, &example),
+            match (self.example(&key), value.get_ref().as_table()) {
+                (_, Some(sections)) if is_group(&key) => self.group(source, &key, sections),
+                (None, _) if is_group(&key) => self.not_a_section(source, &key, value),
+                (None, _) => self.unknown_key(source, section, name),
+                (Some(example), _) => self.value(source, key, value, &example),
             }
         }
     }
 
     fn unknown_key(&mut self, source: &Source<'_>, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>) {
         let prefix = format!("{section}.");
-        let known: Vec<&str> = if section.starts_with("providers.") {
-            PROVIDER.iter().map(|(key, _)| *key).collect()
-        } else {
-            self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect()
+        let known: Vec<&str> = match fields_of(section) {
+            Some(fields) => fields.iter().map(|(key, _)| *key).collect(),
+            None => self.known.keys().filter_map(|key| key.strip_prefix(&prefix)).collect(),
         };
         let near = nearest(name.get_ref(), known.into_iter());
         let hint = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
@@ -216,12 +227,14 @@ impl Loading {
         self.set_text(&key, value, name);
     }
 
-    /// Every key there is; keys of providers under the provider's name that an unknown key has.
+    /// Every key there is; keys of named sections under the name that an unknown key has.
     fn names_like(&self, key: &str) -> Vec<String> {
         let mut names: Vec<String> = self.known.keys().cloned().collect();
-        let provider = key.strip_prefix("providers.").and_then(|rest| rest.split('.').next());
-        if let Some(name) = provider {
-            names.extend(PROVIDER.iter().map(|(field, _)| format!("providers.{name}.{field}")));
+        for (group, fields) in NAMED {
+            let rest = key.strip_prefix(group).and_then(|rest| rest.strip_prefix('.'));
+            if let Some(name) = rest.and_then(|rest| rest.split('.').next()) {
+                names.extend(fields.iter().map(|(field, _)| format!("{group}.{name}.{field}")));
+            }
         }
         names
     }
@@ -296,6 +309,11 @@ impl Loading {
             None => ("default".to_owned(), None),
         }
     }
+}
+
+/// Whether a path has sections with names of their own.
+fn is_group(path: &str) -> bool {
+    NAMED.iter().any(|(group, _)| *group == path)
 }
 
 fn put(root: &mut Table, key: &str, value: Value) {

@@ -1,6 +1,7 @@
 //! The configuration: defaults, files, environment, flags, and what may be wrong with them.
 
 mod load;
+mod oidc;
 mod problem;
 mod settings;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use load::{DEFAULTS, Loaded, PREFIX, Sources, load, variable_of};
+pub use oidc::Oidc;
 pub use problem::ConfigProblem;
 pub use settings::*;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::oidc::Oidc;
 use crate::domain::time::Millis;
 
 /// Everything.
@@ -131,14 +132,33 @@ pub struct Auth {
     pub session_ttl_ms: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up_ms: Millis,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
     /// How long a key signs tokens until another one follows.
     pub key_life_ms: Millis,
     /// Cost of password hashes.
     pub bcrypt_cost: u32,
+    /// Passwords that may wait to be hashed.
+    pub bcrypt_line: usize,
+    /// Fewest characters of a password.
+    pub password_min: usize,
+    /// Who may become a user: `admin`, `invitation` or `open`.
+    pub registration: String,
+    /// What somebody is who registers where that is open.
+    pub registration_role: String,
+    /// How long an invitation works.
+    pub invitation_ttl_ms: Millis,
+    /// How long other links work.
+    pub link_ttl_ms: Millis,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: Vec<String>,
     /// Issuer named in tokens.
     pub issuer: String,
-    /// Tries per login, address and minute.
+    /// Tries per minute and address.
     pub login_tries_per_minute: u32,
+    /// Outside providers by name.
+    #[serde(default)]
+    pub oidc: BTreeMap<String, Oidc>,
 }
 
 /// Calls.

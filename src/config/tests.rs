@@ -132,6 +132,36 @@ fn a_provider_without_its_secrets_is_refused() {
 }
 
 #[test]
+fn sections_of_outside_providers_have_names_of_their_own() {
+    let mut sources = file(
+        "[auth]\nissuer = \"here\"\n[auth.oidc.work]\nissuer = \"https://id.example.org\"\nclient_id = \"eml\"\nscopes = [\"groups\"]\n",
+    );
+    sources.environment.insert("EML__AUTH__OIDC__WORK__CLIENT_SECRET".to_owned(), "s3cret".to_owned());
+    sources.environment.insert("EML__AUTH__OIDC__WORK__CREATE_USERS".to_owned(), "true".to_owned());
+    let auth = load(&sources).unwrap().settings.auth;
+    let section = &auth.oidc["work"];
+    assert_eq!((auth.issuer.as_str(), section.client_secret.as_str()), ("here", "s3cret"));
+    assert_eq!((section.create_users, section.scopes.clone()), (true, vec!["groups".to_owned()]));
+    for (text, want) in [
+        (
+            "[auth.oidc.work]\nissuerr = \"x\"\n",
+            "\"issuerr\" is not a key of [auth.oidc.work]; did you mean \"issuer\"?",
+        ),
+        ("[auth.oidc]\nwork = 1\n", "auth.oidc.work must be a section, not a whole number"),
+        ("[auth]\noidc = 1\n", "auth.oidc must be a section, not a whole number"),
+        ("[auth.oidc.work]\nroles = 1\n", "auth.oidc.work.roles must be a list of texts, not a whole number"),
+        (
+            "[auth.oidc.work]\nissuer = \"http://id.example.org\"\n",
+            "auth.oidc.work.issuer must be an https URL",
+        ),
+        ("[auth.oidc.work]\nissuer = \"https://id.example.org\"\n", "auth.oidc.work.client_id must be set"),
+    ] {
+        let told = message(&file(text));
+        assert!(told.contains(want), "{text}: {told}");
+    }
+}
+
+#[test]
 fn variables_with_a_wrong_name_or_value_are_refused() {
     for (name, value, want) in [
         (

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
+use super::oidc;
 use super::settings::{Provider, Settings};
+use crate::domain::identity::RoleName;
 use crate::domain::node::Role;
 use crate::domain::time::Millis;
 
@@ -43,6 +45,7 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     let known = bus == "memory:" || begins(bus, &["amqp://", "amqps://"]);
     faults.check(!known, "bus.url", "must begin with amqp:// or be memory:");
     faults.check(!(4..=15).contains(&settings.auth.bcrypt_cost), "auth.bcrypt_cost", "must be 4 to 15");
+    faults.identity(settings);
     faults.spans(settings);
     faults.check(settings.websocket.send_queue == 0, "websocket.send_queue", "must be at least 1");
     let formats = ["auto", "json", "pretty"];
@@ -58,6 +61,9 @@ pub(super) fn faults(settings: &Settings) -> Vec<Fault> {
     );
     for (name, provider) in &settings.providers {
         faults.provider(name, provider);
+    }
+    for (name, section) in &settings.auth.oidc {
+        faults.0.extend(oidc::faults(name, section));
     }
     faults.0
 }
@@ -172,6 +178,24 @@ impl Faults {
         }
     }
 
+    /// Passwords, and who may become a user.
+    fn identity(&mut self, settings: &Settings) {
+        let auth = &settings.auth;
+        self.check(!(1..=1000).contains(&auth.bcrypt_line), "auth.bcrypt_line", "must be 1 to 1000");
+        self.check(!(8..=64).contains(&auth.password_min), "auth.password_min", "must be 8 to 64");
+        let ways = ["admin", "invitation", "open"];
+        let is_way = ways.contains(&auth.registration.as_str());
+        self.check(!is_way, "auth.registration", "must be admin, invitation or open");
+        let is_role = |name: &str| name.parse::<RoleName>().is_ok();
+        self.check(!is_role(&auth.registration_role), "auth.registration_role", "must be the name of a role");
+        let is_admin = auth.registration_role == RoleName::ADMIN;
+        self.check(is_admin, "auth.registration_role", "must not be admin");
+        for (i, role) in auth.second_factor_roles.iter().enumerate() {
+            let key = format!("auth.second_factor_roles.{i}");
+            self.check(!is_role(role), &key, "must be the name of a role");
+        }
+    }
+
     fn spans(&mut self, settings: &Settings) {
         for (key, span) in [
             ("calls.default_ring_timeout_ms", settings.calls.default_ring_timeout_ms),
@@ -184,9 +208,14 @@ impl Faults {
             ("auth.access_ttl_ms", settings.auth.access_ttl_ms),
             ("auth.refresh_ttl_ms", settings.auth.refresh_ttl_ms),
             ("auth.session_ttl_ms", settings.auth.session_ttl_ms),
+            ("auth.invitation_ttl_ms", settings.auth.invitation_ttl_ms),
+            ("auth.link_ttl_ms", settings.auth.link_ttl_ms),
         ] {
             self.check(span < Millis(100), key, "must be at least 100 milliseconds");
         }
+        let issuer = &settings.auth.totp_issuer;
+        let is_fine = (1..=64).contains(&issuer.len()) && !issuer.contains(':');
+        self.check(!is_fine, "auth.totp_issuer", "must have 1 to 64 bytes and no colon");
         let is_long = settings.auth.access_ttl_ms > Millis::from_secs(86_400);
         self.check(is_long, "auth.access_ttl_ms", "must be a day at most");
         let is_short = settings.auth.key_life_ms < Millis::from_secs(3_600);

@@ -188,7 +188,7 @@ pub const ENTRIES: &[Entry] = &[
         ("EML-2004", "second-factor-due", Some(401)),
         "second factor is due",
         "The password is right, but a second factor is needed too.",
-        "POST /auth/2fa with `challenge` and the code that your device shows.",
+        "POST /auth/2fa with `challenge` and a code; when `methods` is `enroll`, POST /auth/2fa/enroll with it.",
     ),
     entry(
         ("EML-2005", "bad-credentials", Some(401)),
@@ -241,8 +241,8 @@ pub const ENTRIES: &[Entry] = &[
     entry(
         ("EML-2013", "second-factor-wrong", Some(401)),
         "second factor is wrong",
-        "The code is wrong, was used already, or its challenge is over.",
-        "Try the next code; when the challenge is over, sign in again.",
+        "The code is wrong, too old, or was used already.",
+        "Try the next code, and look at the clock of your device; a recovery code works too, once.",
     ),
     entry(
         ("EML-2014", "foreign-request", Some(403)),
@@ -261,6 +261,12 @@ pub const ENTRIES: &[Entry] = &[
         "registration is closed",
         "Here, users are made by an admin or by invitation.",
         "Ask an admin, or open the link of your invitation.",
+    ),
+    entry(
+        ("EML-2017", "challenge-over", Some(401)),
+        "challenge is over",
+        "The challenge was answered, is too old, or its user changed since.",
+        "Sign in again, or repeat what asked for the second factor.",
     ),
     entry(
         ("EML-3001", "call-not-found", Some(404)),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::address::Address;
 use super::call::{Overflow, Routing};
 use super::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
-use super::identity::{PermissionSet, RoleName};
+use super::identity::{Email, PermissionSet, RoleName};
 use super::queue::Strategy;
 use super::time::Millis;
 
@@ -31,6 +31,13 @@ pub struct User {
     pub login: String,
     /// Shown to others.
     pub name: String,
+    /// Its e-mail address; no two users have the same.
+    #[serde(default)]
+    pub email: Option<Email>,
+    /// Whether somebody has vouched for the address being its own: who made or invited it. Only then may
+    /// the address alone tell who somebody is.
+    #[serde(default)]
+    pub email_verified: bool,
     /// What it is.
     #[serde(alias = "role", deserialize_with = "one_or_more")]
     pub roles: BTreeSet<RoleName>,
@@ -38,10 +45,18 @@ pub struct User {
     /// refused then.
     #[serde(default)]
     pub epoch: u64,
-    /// bcrypt hash of its password.
+    /// How its password is kept; empty when it has none.
     pub password_hash: String,
     /// Whether it may sign in.
     pub enabled: bool,
+}
+
+impl User {
+    /// Whether it may set everything up.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.roles.iter().any(|role| role.as_str() == RoleName::ADMIN)
+    }
 }
 
 /// Reads roles as they are written, and the single one of before.

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
@@ -160,6 +160,40 @@ pub(super) async fn start_call(
     let id = key.map_or_else(CallId::fresh, |Extension(key)| key.call_id());
     let row = start(&state, &caller, id, request).await?;
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, format!("/calls/{id}"))], axum::Json(row)).into_response())
+}
+
+/// A call as it would be made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CallPlan {
+    /// Whom it would call.
+    #[schema(value_type = String)]
+    to: Address,
+    /// The number that would be shown.
+    #[schema(value_type = String)]
+    from: Address,
+    /// The provider section that would make it.
+    provider: Box<str>,
+    /// The queue whose agents would speak with the customer.
+    #[schema(value_type = Option<String>)]
+    queue_id: Option<QueueId>,
+    /// The agent who would speak with the customer.
+    #[schema(value_type = Option<String>)]
+    agent_id: Option<AgentId>,
+}
+
+/// Tells how a call would be made, without making it: what `/calls/start` refuses is refused here too.
+#[utoipa::path(post, path = "/calls/check", tag = "calls", request_body = StartCall, responses(
+    (status = 200, body = CallPlan), (status = 422, description = "a value is not acceptable"),
+))]
+pub(super) async fn check_call(
+    State(state): State<EdgeState>,
+    caller: Caller,
+    Json(request): Json<StartCall>,
+) -> Result<axum::Json<CallPlan>, ApiError> {
+    let DialRequest { provider, to, from, routing, agent, .. } = dial_request(&state, &caller, request)?;
+    let queue_id = routing.map(|routing| routing.queue_id);
+    let agent_id = agent.map(|(agent_id, _)| agent_id);
+    Ok(axum::Json(CallPlan { to, from, provider, queue_id, agent_id }))
 }
 
 /// As whom a caller acts on a call: agents on their own calls, others on any.

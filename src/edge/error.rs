@@ -110,6 +110,8 @@ codes! {
     OutsideProviderFailed = "EML-2015", BAD_GATEWAY;
     /// Nobody can register here.
     RegistrationClosed = "EML-2016", FORBIDDEN;
+    /// The challenge was answered, or is too old.
+    ChallengeOver = "EML-2017", UNAUTHORIZED;
     /// There is no such call.
     CallNotFound = "EML-3001", NOT_FOUND;
     /// The call's state does not allow this.

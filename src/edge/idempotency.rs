@@ -61,7 +61,8 @@ async fn once(state: &EdgeState, key: &str, request: Request, next: Next) -> Res
     let scoped = format!("{}\n{route}\n{key}", caller.user_id);
     let limit = state.settings.max_body_bytes;
     let body = to_bytes(body, limit).await.map_err(|_| ApiError::new(Code::BodyTooLarge))?;
-    let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body));
+    // Bodies may hold passwords: what is kept of them must not be guessable for who reads the store.
+    let hash = hex::encode(state.vault.mac("idempotency", &body));
     let now = state.engine.clock().now();
     let records = &state.engine.stores().records;
     let claim = Claim {
@@ -100,7 +101,9 @@ async fn keep(
 ) -> Result<(Response, Option<RememberedAnswer>), ApiError> {
     let (mut parts, body) = response.into_parts();
     let body: Bytes = to_bytes(body, LONGEST).await.map_err(|_| ApiError::new(Code::Internal))?;
-    let answer = (!parts.status.is_server_error()).then(|| RememberedAnswer {
+    // What must not be stored anywhere is not stored here: the same request is carried out again.
+    let is_secret = parts.headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store");
+    let answer = (!is_secret && !parts.status.is_server_error()).then(|| RememberedAnswer {
         request_hash,
         status: parts.status.as_u16(),
         body: String::from_utf8_lossy(&body).into_owned(),

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
-use super::auth::{Access, Caller, RequestName, Shown, access, check_strength, shown};
+use super::auth::{Access, Caller, Origin, RequestName, Shown, access, check_strength, shown};
 use super::error::{ApiError, Code};
 use super::router::EdgeState;
 use crate::domain::id::RequestId;
@@ -193,10 +193,19 @@ pub(super) async fn authorize(State(state): State<EdgeState>, request: Request, 
         }
         Some(Access::Critical(permission)) => {
             let checked = match identify(&mut parts, &state, permission) {
-                Ok(caller) => check_strength(&state, &caller).await,
+                Ok(caller) => {
+                    let Ok(origin) = Origin::from_request_parts(&mut parts, &state).await;
+                    check_strength(&state, &caller, &origin).await
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = checked {
+                return error.into_response();
+            }
+        }
+        Some(Access::NeedsOrChallenge(permission)) => {
+            let is_named = parts.headers.contains_key(header::AUTHORIZATION);
+            if let Some(Err(error)) = is_named.then(|| identify(&mut parts, &state, permission)) {
                 return error.into_response();
             }
         }

@@ -1,5 +1,6 @@
 //! All routes, the layers around them, and what handlers share.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +11,24 @@ use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
+use super::auth::passwords::Passwords;
+use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{audit, calls, cluster, health, history, idempotency, request, resources, socket, users};
+use super::{
+    audit, calls, cluster, document, health, history, idempotency, oauth, request, resources, socket, users,
+};
 use crate::actors::Engine;
+use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
 
 /// What the edge needs to know of the configuration.
@@ -40,6 +44,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<IpAddr>,
     /// Names of the provider sections.
     pub providers: Vec<String>,
+    /// How the outside reaches us.
+    pub public_url: String,
     /// How long an offer rings when its queue does not say.
     pub default_ring: Millis,
     /// How long an outbound call rings.
@@ -56,12 +62,31 @@ pub struct EdgeSettings {
     pub session_ttl: Millis,
     /// How long a second factor that was shown counts for critical acts.
     pub step_up: Millis,
-    /// Cost of bcrypt.
-    pub bcrypt_cost: u32,
-    /// Sign-in tries per login, address and minute.
-    pub login_tries_per_minute: u32,
+    /// What authenticator apps show a code for.
+    pub totp_issuer: String,
+    /// Who may become a user.
+    pub registration: Registration,
+    /// What somebody is who registers without being asked.
+    pub registration_role: RoleName,
+    /// Roles whose users must have a second factor.
+    pub second_factor_roles: BTreeSet<RoleName>,
+    /// Life of a link with which a password is set.
+    pub link_ttl: Millis,
+    /// Life of an invitation.
+    pub invitation_ttl: Millis,
     /// Limits of sockets.
     pub socket: SocketSettings,
+}
+
+/// Who may become a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Whom an admin makes one.
+    Admin,
+    /// Also who was invited.
+    Invitation,
+    /// Everybody.
+    Open,
 }
 
 /// Limits of sockets.
@@ -107,8 +132,12 @@ pub struct EdgeState {
     pub trail: Arc<Trail>,
     /// Tickets for sockets.
     pub tickets: Arc<Tickets>,
+    /// Works on passwords.
+    pub passwords: Passwords,
     /// Counts sign-in tries.
     pub throttle: Arc<Throttle>,
+    /// Outside providers that people sign in with.
+    pub outside: Arc<OutsideProviders>,
     /// Providers and their webhooks.
     pub webhooks: Arc<Webhooks>,
     /// The settings.
@@ -116,33 +145,12 @@ pub struct EdgeState {
     /// Held from the check of a change to the set-up until it is stored and read again, so that two
     /// changes that fit each alone cannot break each other.
     pub set_up: Arc<tokio::sync::Mutex<()>>,
-    /// A hash that no password has, of the configured cost; made when it is first needed.
-    pub no_such_user_hash: Arc<OnceCell<String>>,
     /// Becomes true when the node is being stopped.
     pub drain: watch::Receiver<Departure>,
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "EML",
-    description = "Calls, agents and queues of a call centre. Errors are problem documents (RFC 9457) with a code of the catalogue; creating requests accept `Idempotency-Key`."
-), modifiers(&Bearer))]
-struct Api;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        if let Some(components) = &mut document.components {
-            components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
-        }
-        document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    }
-}
-
 fn documented() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::with_openapi(Api::openapi())
+    OpenApiRouter::with_openapi(document::Api::openapi())
         .routes(routes!(health::index))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
@@ -152,16 +160,20 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::login))
         .routes(routes!(auth::login_user))
         .routes(routes!(auth::refresh))
+        .routes(routes!(auth::answer, auth::show, auth::remove))
+        .routes(routes!(auth::enroll))
+        .routes(routes!(auth::confirm))
+        .routes(routes!(auth::renew))
         .routes(routes!(auth::logout))
         .routes(routes!(auth::list))
         .routes(routes!(auth::end))
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
-        .routes(routes!(users::register))
-        .routes(routes!(users::profile))
-        .routes(routes!(users::list))
+        .merge(auth::outside_routes())
+        .merge(users::routes())
         .routes(routes!(audit::list))
         .routes(routes!(calls::start_call))
+        .routes(routes!(calls::check_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))
         .routes(routes!(history::show))
@@ -173,13 +185,14 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::drain))
+        .merge(oauth::routes())
         .merge(resources::routes())
 }
 
 /// The `OpenAPI` document of this program.
 #[must_use]
 pub fn openapi() -> Document {
-    documented().split_for_parts().1
+    document::complete(documented().split_for_parts().1)
 }
 
 /// What a node serves that is not an edge: how it is.
@@ -204,7 +217,7 @@ pub fn router(state: EdgeState) -> Router {
     Router::new()
         .merge(requests)
         .route("/ws", get(socket::open))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::complete(document)))
         .fallback(|| async { ApiError::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::new(Code::MethodNotAllowed) })
         .layer(CatchPanicLayer::custom(panicked))

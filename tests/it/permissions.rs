@@ -119,10 +119,10 @@ async fn every_route_lets_in_whom_its_row_says_and_nobody_else() {
             let why = format!("{} asks {method} {route}: {status} {body}", asker.name);
             let wanted = match access {
                 Access::Public => None,
-                Access::Needs(_) | Access::Critical(_) if asker.token.is_none() => Some("EML-2001"),
-                Access::Needs(permission) | Access::Critical(permission) => {
-                    (!asker.may.has(*permission)).then_some("EML-2003")
-                }
+                _ if asker.token.is_none() => Some("EML-2001"),
+                Access::Needs(permission)
+                | Access::NeedsOrChallenge(permission)
+                | Access::Critical(permission) => (!asker.may.has(*permission)).then_some("EML-2003"),
             };
             match wanted {
                 Some(refusal) => assert_eq!(code, refusal, "{why}"),
@@ -186,7 +186,11 @@ const OWNERS: &[(&str, &str, Others)] = &[
 fn every_route_that_names_a_thing_says_what_it_does_with_those_of_others() {
     let personal = [Permission::Own, Permission::CallsControl, Permission::AgentsControl];
     for (method, route, access) in ROUTES {
-        let (Access::Needs(permission) | Access::Critical(permission)) = access else { continue };
+        let (Access::Needs(permission) | Access::NeedsOrChallenge(permission) | Access::Critical(permission)) =
+            access
+        else {
+            continue;
+        };
         if route.contains('{') && personal.contains(permission) {
             let known = OWNERS.iter().any(|(other, path, _)| other == method && path == route);
             assert!(known, "{method} {route} has no row in OWNERS");

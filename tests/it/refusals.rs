@@ -95,6 +95,35 @@ async fn malformed_unknown_and_huge_requests_get_a_clear_answer() {
 }
 
 #[tokio::test]
+async fn a_call_is_checked_as_it_would_be_started_and_not_made() {
+    let (house, fake) = House::with_fake().await;
+    let plan = house.post("/calls/check", json!({ "to": "+12025550143", "queue": "support" })).await;
+    let want = json!({
+        "to": "+12025550143", "from": NUMBER, "provider": "twilio", "queue_id": house.queue_id, "agent_id": null,
+    });
+    assert_eq!(plan, want);
+    for body in [
+        json!({ "to": "2025550143" }),
+        json!({ "to": "+12025550143", "from": "nobody" }),
+        json!({ "to": "+12025550143", "queue": "none" }),
+        json!({ "to": "+12025550143", "provider": "none" }),
+        json!({ "to": "+12025550143", "agent_id": eml::domain::id::AgentId::fresh() }),
+        json!({ "to": 7 }),
+        json!({ "too": "+12025550143" }),
+        json!({}),
+    ] {
+        let asked = house.request(Method::POST, "/calls/check", body.clone(), &house.admin()).await;
+        let started = house.request(Method::POST, "/calls/start", body.clone(), &house.admin()).await;
+        assert!(asked.0.is_client_error(), "{body}: {}", asked.1);
+        assert_eq!((asked.0, &asked.1["code"]), (started.0, &started.1["code"]), "{body}");
+        assert_eq!(asked.1["errors"], started.1["errors"], "{body}");
+    }
+    assert_eq!(house.get("/calls/active").await["data"], json!([]));
+    assert!(fake.received().is_empty(), "the provider was asked for nothing");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn callbacks_after_the_end_are_kept_and_change_nothing() {
     let (house, _fake) = House::with_fake().await;
     let id = house.call_in("CA1").await;
@@ -160,13 +189,16 @@ async fn roles_may_do_what_the_table_says_and_nothing_else() {
 async fn people_sign_in_with_a_password_and_nobody_learns_which_part_was_wrong() {
     let (house, _fake) = House::with_fake().await;
     house
-        .post("/users/register", json!({ "login": "Sue", "password": "correct horse", "role": "supervisor" }))
+        .post(
+            "/users/register",
+            json!({ "login": "Sue", "password": "correct horse of the river", "role": "supervisor" }),
+        )
         .await;
     let login = |login: &str, password: &str| {
         let body = json!({ "login": login, "password": password });
         house.http.post(format!("{}/auth/login", house.base)).json(&body).send()
     };
-    let good: Value = login("sue", "correct horse").await.unwrap().json().await.unwrap();
+    let good: Value = login("sue", "correct horse of the river").await.unwrap().json().await.unwrap();
     assert_eq!(good["token_type"], "Bearer");
     let token = good["access_token"].as_str().unwrap();
     let profile =

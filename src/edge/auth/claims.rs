@@ -14,7 +14,12 @@ use crate::domain::time::Timestamp;
 /// Whom tokens are for.
 pub const AUDIENCE: &str = "eml";
 /// The methods of RFC 8176, and one of ours, that count as a second factor.
-const STRONG: [&str; 3] = ["otp", "hwk", "recovery"];
+const STRONG: [&str; 4] = ["otp", "hwk", "mfa", "recovery"];
+
+/// Whether a second factor is among what was shown.
+pub(super) fn is_strong(amr: &[String]) -> bool {
+    amr.iter().any(|method| STRONG.contains(&method.as_str()))
+}
 
 /// Whom a token is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -152,8 +157,7 @@ impl Claims {
     /// When a second factor was last shown, if it was.
     #[must_use]
     pub fn strong_at(&self) -> Option<Timestamp> {
-        let is_strong = self.amr.iter().any(|method| STRONG.contains(&method.as_str()));
-        is_strong.then(|| self.signed_in_at())
+        is_strong(&self.amr).then(|| self.signed_in_at())
     }
 
     /// When its subject last showed who it is.

@@ -1,17 +1,21 @@
 //! Who is asking: tokens, sessions, passwords, tickets, permissions.
 
 mod claims;
+pub mod factors;
 mod gate;
 mod keys;
+pub mod links;
 mod login;
 mod origin;
+mod outside;
+pub mod passwords;
 mod permission;
 mod refresh;
 mod ring;
 mod secret;
 mod session_routes;
 mod sessions;
-mod step_up;
+mod throttle;
 mod tickets;
 mod trail;
 mod vault;
@@ -25,24 +29,31 @@ use axum::http::{HeaderMap, header};
 pub use claims::{AUDIENCE, Claims, Holder, Subject, scope};
 pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
-pub use login::{Throttle, hash_password, login};
-pub use origin::Origin;
+pub use login::{Credentials, Proven, login, prove};
+pub use origin::{By, Origin};
+pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
-pub use sessions::{Listed, Session, Sessions, SignIn, Tokens, host_session};
+pub use sessions::{Behind, Listed, Session, Sessions, SignIn, Tokens, host_session};
+pub use throttle::{Place, Throttle, Try};
 pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};
 pub use vault::{KeyError, Vault};
 
+pub(crate) use factors::{
+    __path_answer, __path_confirm, __path_enroll, __path_remove, __path_renew, __path_show, answer, confirm,
+    enroll, remove, renew, show,
+};
 pub(crate) use login::{__path_login, __path_login_user, login_user};
+pub(in crate::edge) use outside::routes as outside_routes;
 pub(in crate::edge) use session_routes::{
     __path_end, __path_jwks, __path_list, __path_logout, __path_refresh, end, jwks, list, logout, refresh,
 };
 pub(crate) use tickets::__path_issue;
 
+pub(super) use factors::check as check_strength;
 pub(super) use origin::RequestName;
-pub(super) use step_up::check as check_strength;
 
 use super::error::{ApiError, Code};
 use super::router::EdgeState;

@@ -12,12 +12,12 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{Caller, Origin};
+use super::auth::By;
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
-use resource::By;
+pub(super) use resource::{etag, if_match, known_version};
 
 /// The five handlers of one kind, each documented under its own path.
 macro_rules! resource {
@@ -35,12 +35,11 @@ macro_rules! resource {
             #[utoipa::path(post, path = $collection, tag = $tag, request_body = new::$new, responses((status = 201, description = "made"), (status = 409, description = "the name is taken")))]
             pub(super) async fn create(
                 State(state): State<EdgeState>,
-                caller: Caller,
-                origin: Origin,
+                by: By,
                 Json(request): Json<new::$new>,
             ) -> Result<Response, ApiError> {
-                let document = request.build(&state).await?;
-                resource::create::<kinds::$kind>(&state, &By(caller, origin), &document).await
+                let document = request.build(&state, &by).await?;
+                resource::create::<kinds::$kind>(&state, &by, &document).await
             }
 
             /// One of them, with its `ETag`.
@@ -56,12 +55,11 @@ macro_rules! resource {
             #[utoipa::path(patch, path = $item, tag = $tag, params(("id" = String, Path)), request_body = Value, responses((status = 200, description = "as it is now"), (status = 412, description = "changed in the meantime")))]
             pub(super) async fn change(
                 State(state): State<EdgeState>,
-                (caller, origin): (Caller, Origin),
+                by: By,
                 Path(id): Path<$id>,
                 headers: HeaderMap,
                 Json(patch): Json<Value>,
             ) -> Result<Response, ApiError> {
-                let by = By(caller, origin);
                 resource::change::<kinds::$kind>(&state, &by, id.uuid(), &headers, patch).await
             }
 
@@ -69,12 +67,11 @@ macro_rules! resource {
             #[utoipa::path(delete, path = $item, tag = $tag, params(("id" = String, Path)), responses((status = 204, description = "removed"), (status = 409, description = "still in use")))]
             pub(super) async fn remove(
                 State(state): State<EdgeState>,
-                caller: Caller,
-                origin: Origin,
+                by: By,
                 Path(id): Path<$id>,
                 headers: HeaderMap,
             ) -> Result<StatusCode, ApiError> {
-                resource::remove::<kinds::$kind>(&state, &By(caller, origin), id.uuid(), &headers).await
+                resource::remove::<kinds::$kind>(&state, &by, id.uuid(), &headers).await
             }
 
             pub(super) fn routes() -> OpenApiRouter<EdgeState> {

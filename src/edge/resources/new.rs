@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::super::auth::By;
+use super::super::auth::passwords::Password;
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
-use super::super::users;
+use super::super::users::{self, Newcomer};
 use crate::domain::address::Address;
 use crate::domain::directory::{ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};
-use crate::domain::identity::RoleName;
+use crate::domain::identity::{Login, RoleName};
 use crate::domain::queue::Strategy;
 use crate::domain::time::Millis;
 
@@ -53,7 +55,7 @@ pub(super) struct NewQueue {
 
 impl NewQueue {
     #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
-    pub(super) async fn build(self, state: &EdgeState) -> Result<Queue, ApiError> {
+    pub(super) async fn build(self, state: &EdgeState, _: &By) -> Result<Queue, ApiError> {
         let settings = &state.settings;
         Ok(Queue {
             id: QueueId::fresh(),
@@ -83,9 +85,10 @@ pub(super) struct NewAgent {
     #[schema(value_type = Option<String>)]
     user_id: Option<UserId>,
     /// Makes a user of role `agent` for it, together with `password`.
-    login: Option<String>,
+    #[schema(value_type = Option<String>)]
+    login: Option<Login>,
     /// That user's password.
-    password: Option<String>,
+    password: Option<Password>,
     /// The queues it serves.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
@@ -99,20 +102,16 @@ pub(super) struct NewAgent {
 }
 
 impl NewAgent {
-    pub(super) async fn build(self, state: &EdgeState) -> Result<Agent, ApiError> {
+    pub(super) async fn build(self, state: &EdgeState, by: &By) -> Result<Agent, ApiError> {
         let address = Address::dialable(&self.address).map_err(|_| {
             ApiError::new(Code::NumberNotE164).at("/address", "must be +E.164, client:NAME or sip:ADDRESS")
         })?;
         let user_id = match (self.login, self.password, self.user_id) {
             (Some(login), Some(password), None) => {
-                let user = users::create(
-                    state,
-                    (&login, password),
-                    Some(self.name.clone()),
-                    [RoleName::agent()].into(),
-                )
-                .await?;
-                Some(user.id)
+                let name = self.name.parse().ok();
+                let roles = [RoleName::agent()].into();
+                let newcomer = Newcomer { login, password, name, email: None, roles };
+                Some(users::make(state, by, newcomer).await?.id)
             }
             (None, None, user_id) => user_id,
             (Some(_), _, _) | (None, Some(_), _) => {
@@ -142,7 +141,7 @@ pub(super) struct NewSkill {
 
 impl NewSkill {
     #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
-    pub(super) async fn build(self, _: &EdgeState) -> Result<Skill, ApiError> {
+    pub(super) async fn build(self, _: &EdgeState, _: &By) -> Result<Skill, ApiError> {
         Ok(Skill { id: SkillId::fresh(), name: self.name })
     }
 }
@@ -163,7 +162,7 @@ pub(super) struct NewNumber {
 
 impl NewNumber {
     #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
-    pub(super) async fn build(self, state: &EdgeState) -> Result<Number, ApiError> {
+    pub(super) async fn build(self, state: &EdgeState, _: &By) -> Result<Number, ApiError> {
         if let Some(named) = self.provider.as_ref().filter(|named| !state.settings.providers.contains(named))
         {
             return Err(
@@ -187,7 +186,7 @@ pub(super) struct NewActivity {
 
 impl NewActivity {
     #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
-    pub(super) async fn build(self, _: &EdgeState) -> Result<ActivityRecord, ApiError> {
+    pub(super) async fn build(self, _: &EdgeState, _: &By) -> Result<ActivityRecord, ApiError> {
         Ok(ActivityRecord { id: ActivityId::fresh(), name: self.name, available: self.available })
     }
 }
@@ -202,7 +201,7 @@ pub(super) struct NewDisposition {
 
 impl NewDisposition {
     #[expect(clippy::unused_async, reason = "all kinds are built alike, and some must wait")]
-    pub(super) async fn build(self, _: &EdgeState) -> Result<Disposition, ApiError> {
+    pub(super) async fn build(self, _: &EdgeState, _: &By) -> Result<Disposition, ApiError> {
         Ok(Disposition { id: DispositionId::fresh(), name: self.name })
     }
 }

@@ -7,10 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::super::auth::{Act, Caller, Origin};
+use super::super::auth::{Act, By};
 use super::super::error::{ApiError, Code};
 use super::super::list::{List, Page};
 use super::super::router::EdgeState;
+use super::super::users::By;
 use crate::domain::directory::Directory;
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, StoredRecord};
@@ -34,9 +35,6 @@ macro_rules! acts {
 }
 pub(super) use acts;
 
-/// Who changes something, and where that comes from.
-pub(super) struct By(pub(super) Caller, pub(super) Origin);
-
 impl By {
     /// Notes what was done to a thing, with what was so before and is so after it.
     async fn note(
@@ -46,7 +44,7 @@ impl By {
         id: String,
         (before, after): (Value, Value),
     ) -> Result<(), ApiError> {
-        let Self(caller, origin) = self;
+        let Self { caller, origin } = self;
         let known = [("before", before), ("after", after)].into_iter().filter(|(_, value)| !value.is_null());
         let details: Map<_, _> = known.map(|(name, value)| (name.to_owned(), value)).collect();
         let (actor, subject) = (caller.actor(), Some(id));
@@ -110,7 +108,7 @@ fn write(document: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(document).map_err(|_| ApiError::new(Code::Internal))
 }
 
-fn etag(version: u64) -> HeaderValue {
+fn tag(version: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"v{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
@@ -132,7 +130,7 @@ pub(super) async fn show<R: Resource>(state: &EdgeState, id: Uuid) -> Result<Res
     let record = stored::<R>(state, id).await?;
     let tag = etag(record.version);
     let view = R::view(&read::<R>(record)?, state);
-    Ok(([(header::ETAG, tag)], axum::Json(view)).into_response())
+    Ok((tag, axum::Json(view)).into_response())
 }
 
 pub(super) async fn create<R: Resource>(
@@ -160,8 +158,21 @@ pub(super) async fn create<R: Resource>(
     Ok((StatusCode::CREATED, headers, axum::Json(R::view(document, state))).into_response())
 }
 
+/// The `ETag` of a version, as a header of an answer.
+pub(in super::super) fn etag(version: u64) -> [(header::HeaderName, HeaderValue); 1] {
+    [(header::ETAG, tag(version))]
+}
+
+/// The version that a client knows, if it says so.
+///
+/// # Errors
+/// When what it says is no version.
+pub(in super::super) fn known_version(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    if headers.contains_key(header::IF_MATCH) { if_match(headers) } else { Ok(None) }
+}
+
 /// The version a client says it knows.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::edge) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let tag = headers.get(header::IF_MATCH).ok_or(ApiError::new(Code::PreconditionRequired))?;
     let tag = tag.to_str().unwrap_or_default();
     if tag == "*" {
@@ -193,7 +204,7 @@ pub(super) async fn change<R: Resource>(
     let version = state.engine.stores().records.update(R::KIND, changed).await?;
     state.engine.reload_directory().await?;
     by.note(state, R::ACTS.changed, R::shown_id(&document), differences).await?;
-    Ok(([(header::ETAG, etag(version))], axum::Json(R::view(&document, state))).into_response())
+    Ok((etag(version), axum::Json(R::view(&document, state))).into_response())
 }
 
 pub(super) async fn remove<R: Resource>(
