@@ -56,7 +56,7 @@ pub const CLASSES: &[Class] = &[
         f.coded(HMAC_SHA256, &head, &key)
     }),
     ("HS256 keyed with our public key as a document", |f, _| {
-        let spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00", f.public()].concat();
+        let spki = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], f.public()].concat();
         f.coded(HMAC_SHA256, &head_of(f, "HS256"), &spki)
     }),
     ("HS384 keyed with our public key", |f, _| f.coded(HMAC_SHA384, &head_of(f, "HS384"), f.public())),

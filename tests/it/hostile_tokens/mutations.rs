@@ -171,10 +171,10 @@ pub const CLASSES: &[Class] = &[
         }
         change(f, 2, |_| part(bytes))
     }),
-    ("a signature of nothing", |f, i| change(f, 2, |_| part(vec![0; [64, 0, 63, 65, 32, 128][i % 6]]))),
-    ("a signature of ones", |f, i| change(f, 2, |_| part(vec![0xff; 64 - i % 3]))),
+    ("a signature of nothing", |f, i| change(f, 2, |_| part(vec![0_u8; [64, 0, 63, 65, 32, 128][i % 6]]))),
+    ("a signature of ones", |f, i| change(f, 2, |_| part(vec![0xff_u8; 64 - i % 3]))),
     ("R of small order", |f, i| {
-        let mut bytes = vec![0; 64];
+        let mut bytes = vec![0_u8; 64];
         bytes[0] = [1, 0, 0xec, 0xee, 0xed][i % 5];
         if i % 5 > 1 {
             bytes[1..31].fill(0xff);
