@@ -341,7 +341,7 @@ fn edge_state(
         authority: authority.clone(),
         gate: gate.clone(),
         sessions: Arc::new(Sessions::new(vault.clone())),
-        trail: Arc::new(Trail::new(engine.stores().audit.clone(), settings.node.name.clone())),
+        trail: Arc::new(Trail::new(engine.clone())),
         vault,
         tickets: Arc::new(Tickets::new(engine.stores().cache.clone())),
         passwords: Passwords::start(passwords).context("thread for passwords")?,

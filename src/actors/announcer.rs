@@ -183,3 +183,54 @@ fn event(sealed: &Sealed) -> Option<Event> {
     let entry: AuditEntry = serde_json::from_str(&sealed.body).ok()?;
     Some(Event::of_entry(sealed.number, &entry))
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection as _, SqliteConnection};
+
+    use super::super::tests::engine;
+    use super::*;
+    use crate::domain::identity::Actor;
+    use crate::domain::time::Timestamp;
+    use crate::store::Stores;
+
+    fn entry(what: &str) -> AuditEntry {
+        AuditEntry {
+            at: Timestamp::from_millis(0),
+            what: what.to_owned(),
+            actor: Actor::Host,
+            subject: None,
+            ip: None,
+            request_id: None,
+            node: "node-1".to_owned(),
+            details: serde_json::Map::new(),
+        }
+    }
+
+    async fn told(stores: &Stores) -> Vec<(u64, u64)> {
+        let cursors = stores.journal.cursors(READER).await.unwrap();
+        cursors.into_iter().map(|(shard, number)| (shard.into(), number)).collect()
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_was_changed_is_passed_over_and_those_behind_it_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("eml.db").display());
+        let stores = crate::store::open(&url).await.unwrap();
+        stores.audit.append_audit((1..=4).map(|i| entry(&format!("test.{i}"))).collect()).await.unwrap();
+        let mut intruder = SqliteConnection::connect(&url).await.unwrap();
+        let change = "DROP TRIGGER audit_is_not_changed; UPDATE audit SET what = 'x' WHERE number = 2";
+        sqlx::raw_sql(change).execute(&mut intruder).await.unwrap();
+        // An earlier announcer has told of the first.
+        stores.journal.move_cursors(READER, &[(SHARD, 1)]).await.unwrap();
+        let mut events = stores.bus.subscribe("*").await.unwrap();
+        let _engine = engine(stores.clone()).await;
+        for number in [3, 4] {
+            let event = events.next().await.unwrap();
+            assert_eq!((event.sequence, event.subject.as_str()), (number, "host"));
+        }
+        while told(&stores).await != [(0, 4)] {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! `eml tail`: events as they become durable, from the bus, or from the journal of a node whose bus
-//! is inside it.
+//! `eml tail`: events as they become durable, from the bus, or from the journal and the audit trail of a
+//! node whose bus is inside it.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{Failure, output, serve};
 use crate::config::Settings;
 use crate::domain::event::{self, Event};
-use crate::store::{self, bus};
+use crate::domain::identity::{AuditEntry, Sealed};
+use crate::store::{self, StoreError, Stores, bus};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -64,10 +65,14 @@ async fn follow_journal(arguments: &Arguments, settings: &Settings) -> Result<()
         return Err(Failure::failed(format!("there is no store at {url}; start a node first")));
     }
     let stores = store::open(&url).await?;
-    let mut position = if arguments.from_start { 0 } else { stores.journal.last_position().await? };
+    let mut place = Place { position: 0, number: 0 };
+    if !arguments.from_start {
+        let number = stores.audit.audit_end().await?.number;
+        place = Place { position: stores.journal.last_position().await?, number };
+    }
     let mut is_away = false;
     loop {
-        let page = match stores.journal.read_after(position, &[], PAGE).await {
+        let (events, is_full) = match place.read(&stores, &settings.node.name).await {
             Ok(page) => page,
             Err(error) if error.is_transient() => {
                 if !is_away {
@@ -80,17 +85,47 @@ async fn follow_journal(arguments: &Arguments, settings: &Settings) -> Result<()
             Err(error) => return Err(error.into()),
         };
         is_away = false;
-        let is_full = page.len() == PAGE;
-        for positioned in page {
-            position = positioned.position;
-            let is_wanted = event::is_like(&positioned.record.kind, &arguments.pattern);
-            if is_wanted && print(arguments, &Event::of(&positioned.record, &settings.node.name)).is_err() {
+        for event in events {
+            if event::is_like(&event.kind, &arguments.pattern) && print(arguments, &event).is_err() {
                 return Ok(()); // The reader of our output has gone.
             }
         }
         if !is_full {
             tokio::time::sleep(LOOK).await;
         }
+    }
+}
+
+/// How far the journal and the audit trail were read.
+struct Place {
+    position: u64,
+    number: u64,
+}
+
+impl Place {
+    /// What comes next in both, in the order in which it happened; and whether there is more of it.
+    async fn read(&mut self, stores: &Stores, node: &str) -> Result<(Vec<Event>, bool), StoreError> {
+        let facts = stores.journal.read_after(self.position, &[], PAGE).await?;
+        let entries = stores.audit.audit_after(self.number, PAGE).await?;
+        let is_full = facts.len() == PAGE || entries.len() == PAGE;
+        self.position = facts.last().map_or(self.position, |fact| fact.position);
+        self.number = entries.last().map_or(self.number, |entry| entry.number);
+        let read = |sealed: &Sealed| {
+            let entry = serde_json::from_str::<AuditEntry>(&sealed.body).ok()?;
+            Some(Event::of_entry(sealed.number, &entry))
+        };
+        let mut entries = entries.iter().filter_map(read).peekable();
+        let mut events = Vec::new();
+        for fact in &facts {
+            let fact = Event::of(&fact.record, node);
+            // Both are in an order of their own, which the times of several nodes may contradict.
+            while let Some(entry) = entries.next_if(|entry| entry.time <= fact.time) {
+                events.push(entry);
+            }
+            events.push(fact);
+        }
+        events.extend(entries);
+        Ok((events, is_full))
     }
 }
 

@@ -3,8 +3,10 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use serde_json::Map;
 use utoipa::ToSchema;
 
+use super::auth::{Act, Caller, Origin};
 use super::error::{ApiError, Code};
 use super::request::Path;
 use super::router::EdgeState;
@@ -87,6 +89,8 @@ pub(super) async fn shards(State(state): State<EdgeState>) -> Result<axum::Json<
 #[utoipa::path(post, path = "/cluster/nodes/{id}/drain", tag = "operations", params(("id" = String, Path, description = "name of the node")), responses((status = 202, description = "it has begun"), (status = 404, description = "no such node lives")))]
 pub(super) async fn drain(
     State(state): State<EdgeState>,
+    caller: Caller,
+    origin: Origin,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let members = members(&state)?;
@@ -95,5 +99,10 @@ pub(super) async fn drain(
     let gone = || ApiError::new(Code::NotFound).detail("no such node lives");
     let row = living.ok_or_else(gone)?;
     tracing::warn!(node = %row.at, "a node is sent away");
-    if members.set_draining(&row.at).await? { Ok(StatusCode::ACCEPTED) } else { Err(gone()) }
+    if !members.set_draining(&row.at).await? {
+        return Err(gone());
+    }
+    let (what, actor, subject) = ("node.drain_asked", caller.actor(), Some(row.at.node.to_string()));
+    state.trail.note(Act { what, actor, subject, origin: Some(&origin), details: Map::new() }).await?;
+    Ok(StatusCode::ACCEPTED)
 }

@@ -1,5 +1,6 @@
 //! Where the outside world ends: HTTP, `WebSockets`, webhooks, providers.
 
+mod audit;
 pub mod auth;
 mod calls;
 mod cluster;

@@ -25,7 +25,7 @@ use super::auth::passwords::Passwords;
 use super::auth::{self, Authority, Gate, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{calls, cluster, health, history, idempotency, oauth, request, resources, socket, users};
+use super::{audit, calls, cluster, health, history, idempotency, oauth, request, resources, socket, users};
 use crate::actors::Engine;
 use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
@@ -186,6 +186,7 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(auth::jwks))
         .routes(routes!(auth::issue))
         .merge(users::routes())
+        .routes(routes!(audit::list))
         .routes(routes!(calls::start_call))
         .routes(routes!(history::active))
         .routes(routes!(history::history))

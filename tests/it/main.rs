@@ -10,6 +10,7 @@
 )]
 
 mod archive_contract;
+mod audit;
 mod audit_contract;
 mod bus_contract;
 mod cache_contract;

@@ -4,12 +4,16 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use eml::domain::id::{CommandId, FactId};
+use eml::domain::identity::{Actor, AuditEntry};
 use eml::domain::record::{EntityKind, FactRecord, Summary};
+use eml::domain::time::{Clock, Millis, Timestamp};
 use eml::store::Stores;
+use eml::store::grants::{Grant, GrantKind, Revocation};
 use eml::store::history::CallFilter;
 use eml::store::journal::{Append, AppendOutcome, Journal as _};
 use eml::store::records::RecordKind;
 use eml::store::sqlite::SqliteStore;
+use uuid::Uuid;
 
 use crate::samples::{Schema, name};
 use crate::support::{House, HouseSettings, NUMBER, form};
@@ -46,8 +50,67 @@ async fn fill(folder: &Path) {
             assert!(status.is_success());
         }
     }
+    let_people_in(house.node().engine.stores()).await;
     house.close().await;
     a_fact_with_a_cause(folder).await;
+}
+
+const SUBJECT: Uuid = Uuid::from_u128(7);
+
+/// Grants of which one is over, counters, a revocation, and acts.
+async fn let_people_in(stores: &Stores) {
+    let now = Clock.now();
+    for (kind, key, seconds) in
+        [(GrantKind::Session, "one", 900), (GrantKind::Factor, "one", 900), (GrantKind::Session, "over", 0)]
+    {
+        let grant = Grant {
+            kind,
+            key: key.to_owned(),
+            subject: SUBJECT,
+            body: serde_json::json!({ "generation": 3 }),
+            version: 1,
+            created_at: now,
+            expires_at: now + Millis::from_secs(seconds),
+        };
+        stores.grants.put(grant).await.unwrap();
+    }
+    for _ in 0..3 {
+        stores.grants.count("tries", Millis::from_secs(900), 9, now).await.unwrap();
+    }
+    let until = now + Millis::from_secs(900);
+    stores.grants.revoke(Revocation { subject: SUBJECT, least_epoch: 4, at: now, until }).await.unwrap();
+    let act = |what: &str| AuditEntry {
+        at: now,
+        what: what.to_owned(),
+        actor: Actor::Host,
+        subject: None,
+        ip: None,
+        request_id: None,
+        node: "node-1".to_owned(),
+        details: serde_json::Map::new(),
+    };
+    stores.audit.append_audit(vec![act("user.created"), act("user.disabled")]).await.unwrap();
+}
+
+/// The same people get in, and no others; what they did is told with the same hashes.
+async fn same_people(one: &Stores, other: &Stores) {
+    let now = Clock.now();
+    for kind in GrantKind::ALL {
+        let here = one.grants.about(kind, SUBJECT, now).await.unwrap();
+        assert_eq!(here.len(), usize::from(matches!(kind, GrantKind::Session | GrantKind::Factor)));
+        assert_eq!(other.grants.about(kind, SUBJECT, now).await.unwrap(), here);
+    }
+    for stores in [one, other] {
+        let counted = stores.grants.count("tries", Millis::from_secs(900), 9, now).await.unwrap();
+        assert!(counted.count == 4 && counted.resets_after < Millis::from_secs(900), "{counted:?}");
+        let (revoked, _) = stores.grants.revoked_since(Timestamp::from_millis(0)).await.unwrap();
+        assert!(revoked.iter().any(|revoked| revoked.subject == SUBJECT && revoked.least_epoch == 4));
+        assert!(eml::store::audit::verify(&*stores.audit, &[]).await.unwrap().unwrap().number >= 4);
+    }
+    let entries = one.audit.audit_after(0, 100).await.unwrap();
+    assert_eq!(other.audit.audit_after(0, 100).await.unwrap(), entries);
+    let told = one.journal.cursors("audit").await.unwrap();
+    assert_eq!(other.journal.cursors("audit").await.unwrap(), told);
 }
 
 /// Tells a call once more what it knows, at somebody's command.
@@ -109,7 +172,9 @@ async fn an_embedded_installation_moves_whole_and_only_into_an_empty_store() {
     assert!(String::from_utf8_lossy(&moved.stdout).contains("same checksum"));
     let here =
         eml::store::open(&format!("sqlite://{}", folder.path().join("eml.db").display())).await.unwrap();
-    same_everywhere(&here, &schema.open().await).await;
+    let there = schema.open().await;
+    same_everywhere(&here, &there).await;
+    same_people(&here, &there).await;
     let again = run(folder.path(), &schema.url());
     assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
     schema.remove().await;

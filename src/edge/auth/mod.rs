@@ -29,7 +29,7 @@ pub use claims::{AUDIENCE, Claims, Holder, Subject, scope};
 pub use gate::{EVERY, Gate, Watch, follow};
 pub use keys::{Authority, LONGEST_LIFE};
 pub use login::{Credentials, Proven, login, prove};
-pub use origin::Origin;
+pub use origin::{By, Origin};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;

@@ -8,8 +8,10 @@ use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
+use super::super::error::ApiError;
 use super::super::request::ClientIp;
 use super::super::router::EdgeState;
+use super::Caller;
 
 /// Most characters of a user agent that are kept.
 const LONGEST_USER_AGENT: usize = 200;
@@ -39,5 +41,24 @@ impl FromRequestParts<EdgeState> for Origin {
         let request_id =
             parts.extensions.get::<RequestName>().map(|name| name.0.to_string()).unwrap_or_default();
         Ok(Self { ip, user_agent, request_id })
+    }
+}
+
+/// Who asks for something, and from where.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// Who.
+    pub caller: Caller,
+    /// From where.
+    pub origin: Origin,
+}
+
+impl FromRequestParts<EdgeState> for By {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &EdgeState) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let Ok(origin) = Origin::from_request_parts(parts, state).await;
+        Ok(Self { caller, origin })
     }
 }

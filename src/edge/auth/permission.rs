@@ -23,7 +23,7 @@ pub enum Access {
 
 use Access::{Critical, Needs, NeedsOrChallenge, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own,
+    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClientsWrite, ClusterRead, ClusterWrite, Own,
     RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
@@ -85,6 +85,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/roles/{name}", Needs(UsersRead)),
     ("PUT", "/roles/{name}", Critical(RolesWrite)),
     ("DELETE", "/roles/{name}", Critical(RolesWrite)),
+    ("GET", "/audit", Needs(AuditRead)),
     ("POST", "/calls/start", Needs(CallsControl)),
     ("GET", "/calls/active", Needs(CallsRead)),
     ("GET", "/calls/history", Needs(CallsRead)),

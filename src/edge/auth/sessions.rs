@@ -231,6 +231,7 @@ impl Sessions {
         let now = state.engine.clock().now();
         let mut known = recall(state, token.session, now).await;
         for _ in 0..TRIES {
+            let is_stored = known.is_none();
             let held = match known.take() {
                 Some(held) => held,
                 None => fetch(state, token.session, now).await?.ok_or(over())?,
@@ -239,15 +240,11 @@ impl Sessions {
                 return Err(ApiError::new(Code::NoToken));
             }
             if !token.is_current(&held.session) {
-                return match fetch(state, token.session, now).await? {
-                    // The cache may be behind; the store is not.
-                    Some(stored) if token.is_current(&stored.session) => {
-                        known = Some(stored);
-                        continue;
-                    }
-                    Some(stored) => Err(self.reused(state, &stored, origin).await?),
-                    None => Err(over()),
-                };
+                if is_stored {
+                    return Err(self.reused(state, &held, origin).await?);
+                }
+                // The cache may be behind; the store is not.
+                continue;
             }
             // Who became somebody that must have a second factor signs in again, and shows or enrolls one.
             let is_enough = |user: &User| is_strong(&held.session.amr) || !factors::is_required(state, user);

@@ -2,10 +2,10 @@
 
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::super::auth::Caller;
+use super::super::auth::{Act, Caller, Origin};
 use super::super::calls;
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
@@ -48,10 +48,15 @@ pub(super) async fn set_activity(
 pub(super) async fn release(
     State(state): State<EdgeState>,
     caller: Caller,
+    origin: Origin,
     Path(id): Path<AgentId>,
 ) -> Result<axum::Json<Value>, ApiError> {
     tracing::warn!(agent.id = %id, user = %caller.user_id, "agent is released by force");
-    tell(&state, id, AgentCommand::ForceRelease).await
+    let released = tell(&state, id, AgentCommand::ForceRelease).await?;
+    let (actor, subject) = (caller.actor(), Some(id.to_string()));
+    let what = "agent.force_released";
+    state.trail.note(Act { what, actor, subject, origin: Some(&origin), details: Map::new() }).await?;
+    Ok(released)
 }
 
 async fn tell(state: &EdgeState, id: AgentId, command: AgentCommand) -> Result<axum::Json<Value>, ApiError> {

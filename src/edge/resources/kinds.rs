@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
-use super::resource::Resource;
+use super::resource::{Acts, Resource, acts};
 use crate::domain::address::Address;
 use crate::domain::directory::{
     ActivityRecord, Agent, Directory, Disposition, Number, Queue, QueueOverflow, Skill,
@@ -57,6 +57,7 @@ fn check_queue(queue_id: QueueId, pointer: &str, directory: &Directory) -> Resul
 impl Resource for Queues {
     const KIND: RecordKind = RecordKind::Queue;
     const PATH: &'static str = "queues";
+    const ACTS: Acts = acts!("queue");
     type Document = Queue;
 
     fn id(queue: &Queue) -> Uuid {
@@ -108,6 +109,7 @@ impl Resource for Queues {
 impl Resource for Agents {
     const KIND: RecordKind = RecordKind::Agent;
     const PATH: &'static str = "agents";
+    const ACTS: Acts = acts!("agent");
     type Document = Agent;
 
     fn id(agent: &Agent) -> Uuid {
@@ -163,6 +165,7 @@ impl Resource for Agents {
 impl Resource for Skills {
     const KIND: RecordKind = RecordKind::Skill;
     const PATH: &'static str = "skills";
+    const ACTS: Acts = acts!("skill");
     type Document = Skill;
 
     fn id(skill: &Skill) -> Uuid {
@@ -193,6 +196,7 @@ impl Resource for Skills {
 impl Resource for Numbers {
     const KIND: RecordKind = RecordKind::Number;
     const PATH: &'static str = "numbers";
+    const ACTS: Acts = acts!("number");
     type Document = Number;
 
     fn id(number: &Number) -> Uuid {
@@ -222,6 +226,7 @@ impl Resource for Numbers {
 impl Resource for Activities {
     const KIND: RecordKind = RecordKind::Activity;
     const PATH: &'static str = "activities";
+    const ACTS: Acts = acts!("activity");
     type Document = ActivityRecord;
 
     fn id(activity: &ActivityRecord) -> Uuid {
@@ -248,6 +253,7 @@ impl Resource for Activities {
 impl Resource for Dispositions {
     const KIND: RecordKind = RecordKind::Disposition;
     const PATH: &'static str = "dispositions";
+    const ACTS: Acts = acts!("disposition");
     type Document = Disposition;
 
     fn id(disposition: &Disposition) -> Uuid {

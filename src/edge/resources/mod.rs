@@ -12,10 +12,10 @@ use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::auth::By;
 use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
-use super::users::By;
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
 pub(super) use resource::{etag, if_match, known_version};
 
@@ -39,7 +39,7 @@ macro_rules! resource {
                 Json(request): Json<new::$new>,
             ) -> Result<Response, ApiError> {
                 let document = request.build(&state, &by).await?;
-                resource::create::<kinds::$kind>(&state, &document).await
+                resource::create::<kinds::$kind>(&state, &by, &document).await
             }
 
             /// One of them, with its `ETag`.
@@ -55,21 +55,23 @@ macro_rules! resource {
             #[utoipa::path(patch, path = $item, tag = $tag, params(("id" = String, Path)), request_body = Value, responses((status = 200, description = "as it is now"), (status = 412, description = "changed in the meantime")))]
             pub(super) async fn change(
                 State(state): State<EdgeState>,
+                (caller, origin): (Caller, Origin),
                 Path(id): Path<$id>,
                 headers: HeaderMap,
                 Json(patch): Json<Value>,
             ) -> Result<Response, ApiError> {
-                resource::change::<kinds::$kind>(&state, id.uuid(), &headers, patch).await
+                resource::change::<kinds::$kind>(&state, &by, id.uuid(), &headers, patch).await
             }
 
             /// Removes one; `If-Match` must carry its `ETag`.
             #[utoipa::path(delete, path = $item, tag = $tag, params(("id" = String, Path)), responses((status = 204, description = "removed"), (status = 409, description = "still in use")))]
             pub(super) async fn remove(
                 State(state): State<EdgeState>,
+                by: By,
                 Path(id): Path<$id>,
                 headers: HeaderMap,
             ) -> Result<StatusCode, ApiError> {
-                resource::remove::<kinds::$kind>(&state, id.uuid(), &headers).await
+                resource::remove::<kinds::$kind>(&state, &by, id.uuid(), &headers).await
             }
 
             pub(super) fn routes() -> OpenApiRouter<EdgeState> {

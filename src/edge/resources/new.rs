@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::super::auth::By;
 use super::super::auth::passwords::Password;
 use super::super::error::{ApiError, Code};
 use super::super::router::EdgeState;
-use super::super::users::{self, By, Newcomer};
+use super::super::users::{self, Newcomer};
 use crate::domain::address::Address;
 use crate::domain::directory::{ActivityRecord, Agent, Disposition, Number, Queue, QueueOverflow, Skill};
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId, UserId};

@@ -4,9 +4,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::super::auth::{Act, By};
 use super::super::error::{ApiError, Code};
 use super::super::list::{List, Page};
 use super::super::router::EdgeState;
@@ -14,12 +15,62 @@ use crate::domain::directory::Directory;
 use crate::store::StoreError;
 use crate::store::records::{RecordKind, StoredRecord};
 
+/// What is done to a kind of thing, as the audit trail names it.
+pub(super) struct Acts {
+    pub(super) created: &'static str,
+    pub(super) changed: &'static str,
+    pub(super) removed: &'static str,
+}
+
+/// The acts of a kind by its noun.
+macro_rules! acts {
+    ($noun:literal) => {
+        Acts {
+            created: concat!($noun, ".created"),
+            changed: concat!($noun, ".changed"),
+            removed: concat!($noun, ".removed"),
+        }
+    };
+}
+pub(super) use acts;
+
+impl By {
+    /// Notes what was done to a thing, with what was so before and is so after it.
+    async fn note(
+        &self,
+        state: &EdgeState,
+        what: &'static str,
+        id: String,
+        (before, after): (Value, Value),
+    ) -> Result<(), ApiError> {
+        let Self { caller, origin } = self;
+        let known = [("before", before), ("after", after)].into_iter().filter(|(_, value)| !value.is_null());
+        let details: Map<_, _> = known.map(|(name, value)| (name.to_owned(), value)).collect();
+        let (actor, subject) = (caller.actor(), Some(id));
+        state.trail.note(Act { what, actor, subject, origin: Some(origin), details }).await
+    }
+}
+
+/// The fields in which two documents differ, as they are in each.
+fn differences(before: &Value, after: &Value) -> (Value, Value) {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return (before.clone(), after.clone());
+    };
+    let only = |of: &Map<String, Value>, than: &Map<String, Value>| {
+        let differing = of.iter().filter(|(name, value)| than.get(*name) != Some(value));
+        Value::Object(differing.map(|(name, value)| (name.clone(), value.clone())).collect())
+    };
+    (only(before, after), only(after, before))
+}
+
 /// A kind of thing that is set up.
 pub(super) trait Resource {
     /// Where it is kept.
     const KIND: RecordKind;
     /// Its path, without slash.
     const PATH: &'static str;
+    /// How the audit trail names what is done to it.
+    const ACTS: Acts;
     /// What is kept.
     type Document: Serialize + DeserializeOwned;
 
@@ -83,6 +134,7 @@ pub(super) async fn show<R: Resource>(state: &EdgeState, id: Uuid) -> Result<Res
 
 pub(super) async fn create<R: Resource>(
     state: &EdgeState,
+    by: &By,
     document: &R::Document,
 ) -> Result<Response, ApiError> {
     let _alone = state.set_up.lock().await;
@@ -96,8 +148,10 @@ pub(super) async fn create<R: Resource>(
         created_at: now,
         updated_at: now,
     };
+    let made = record.body.clone();
     state.engine.stores().records.insert(R::KIND, record).await?;
     state.engine.reload_directory().await?;
+    by.note(state, R::ACTS.created, R::shown_id(document), (Value::Null, made)).await?;
     let location = format!("/{}/{}", R::PATH, R::shown_id(document));
     let headers = [(header::LOCATION, location), (header::ETAG, "\"v1\"".to_owned())];
     Ok((StatusCode::CREATED, headers, axum::Json(R::view(document, state))).into_response())
@@ -129,6 +183,7 @@ pub(in crate::edge) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiE
 
 pub(super) async fn change<R: Resource>(
     state: &EdgeState,
+    by: &By,
     id: Uuid,
     headers: &HeaderMap,
     patch: Value,
@@ -141,19 +196,19 @@ pub(super) async fn change<R: Resource>(
     }
     let document: R::Document = merged(&record.body, patch)?;
     R::check(&document, &state.engine.directory())?;
-    let changed = StoredRecord {
-        key: R::key(&document),
-        body: write(&document)?,
-        updated_at: state.engine.clock().now(),
-        ..record
-    };
+    let body = write(&document)?;
+    let differences = differences(&record.body, &body);
+    let changed =
+        StoredRecord { key: R::key(&document), body, updated_at: state.engine.clock().now(), ..record };
     let version = state.engine.stores().records.update(R::KIND, changed).await?;
     state.engine.reload_directory().await?;
+    by.note(state, R::ACTS.changed, R::shown_id(&document), differences).await?;
     Ok((etag(version), axum::Json(R::view(&document, state))).into_response())
 }
 
 pub(super) async fn remove<R: Resource>(
     state: &EdgeState,
+    by: &By,
     id: Uuid,
     headers: &HeaderMap,
 ) -> Result<StatusCode, ApiError> {
@@ -163,6 +218,7 @@ pub(super) async fn remove<R: Resource>(
     if known.is_some_and(|version| version != record.version) {
         return Err(ApiError::new(Code::PreconditionFailed));
     }
+    let removed = record.body.clone();
     let document = read::<R>(record)?;
     if let Some(user) = R::used_by(&document, &state.engine.directory()) {
         return Err(ApiError::new(Code::InUse).detail(format!("{user} refers to it")));
@@ -171,6 +227,7 @@ pub(super) async fn remove<R: Resource>(
         return Err(StoreError::Changed.into());
     }
     state.engine.reload_directory().await?;
+    by.note(state, R::ACTS.removed, R::shown_id(&document), (removed, Value::Null)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -222,6 +279,14 @@ mod tests {
         ] {
             assert_eq!(merged::<Skill>(&body, patch).unwrap_err().code(), code);
         }
+    }
+
+    #[test]
+    fn the_trail_gets_what_a_change_made_different() {
+        let before = json!({ "id": "skl_1", "name": "billing", "tags": ["a"], "note": "old" });
+        let after = json!({ "id": "skl_1", "name": "sales", "tags": ["a"], "limit": 3 });
+        let want = (json!({ "name": "billing", "note": "old" }), json!({ "name": "sales", "limit": 3 }));
+        assert_eq!(differences(&before, &after), want);
     }
 
     #[test]

@@ -8,15 +8,14 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::super::auth::EVERY;
+use super::super::auth::{By, EVERY};
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
 use super::view::given;
 use super::{
-    By, UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, within_reach,
-    words,
+    UserView, act, by_id, check_reach, check_roles, has_other_admin, refuse_older_tokens, within_reach, words,
 };
 use crate::domain::directory::User;
 use crate::domain::id::UserId;

@@ -12,13 +12,11 @@ mod view;
 
 use std::collections::BTreeSet;
 
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::passwords::{Password, PasswordContext};
-use super::auth::{Act, Caller, Origin};
+use super::auth::{Act, By, Caller, Origin};
 use super::error::{ApiError, Code};
 use super::router::EdgeState;
 use crate::domain::directory::User;
@@ -40,23 +38,6 @@ pub(super) struct Newcomer {
     /// Its address, and whether somebody has vouched for that being its own.
     pub email: Option<(Email, bool)>,
     pub roles: BTreeSet<RoleName>,
-}
-
-/// Who asks for something, and from where.
-#[derive(Debug)]
-pub(super) struct By {
-    pub caller: Caller,
-    pub origin: Origin,
-}
-
-impl FromRequestParts<EdgeState> for By {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &EdgeState) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        let Ok(origin) = Origin::from_request_parts(parts, state).await;
-        Ok(Self { caller, origin })
-    }
 }
 
 /// Makes a user for somebody who may make one.

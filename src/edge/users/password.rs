@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 
 use super::super::auth::links::{self, MadeLink, Purpose};
 use super::super::auth::passwords::{Password, Turn};
-use super::super::auth::{Origin, Place, Secret};
+use super::super::auth::{By, Origin, Place, Secret};
 use super::super::error::{ApiError, Code};
 use super::super::request::{Json, Path};
 use super::super::router::EdgeState;
-use super::{By, act, by_id, context_of, refuse_older_tokens, within_reach};
+use super::{act, by_id, context_of, refuse_older_tokens, within_reach};
 use crate::domain::directory::User;
 use crate::domain::id::UserId;
 use crate::domain::identity::Actor;

@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::super::auth::Caller;
+use super::super::auth::{By, Caller};
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
 use super::view::given;
-use super::{By, UserView, act, by_id};
+use super::{UserView, act, by_id};
 use crate::domain::directory::User;
 use crate::domain::identity::{DisplayName, Email, Permission};
 

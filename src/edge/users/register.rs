@@ -10,11 +10,11 @@ use utoipa::ToSchema;
 
 use super::super::auth::links::{self, MadeLink, Purpose};
 use super::super::auth::passwords::Password;
-use super::super::auth::{Caller, Origin, Secret, check_strength, shown};
+use super::super::auth::{By, Caller, Origin, Secret, check_strength, shown};
 use super::super::error::{ApiError, Code};
 use super::super::request::Json;
 use super::super::router::{EdgeState, Registration};
-use super::{By, Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
+use super::{Newcomer, UserView, act, admit, by_email, check_reach, check_roles, words};
 use crate::domain::directory::User;
 use crate::domain::identity::{Actor, DisplayName, Email, Login, Permission, RoleName};
 use crate::domain::time::Millis;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::auth::{Act, Caller, Origin};
+use super::super::auth::{Act, By, Caller, Origin};
 use super::super::error::{ApiError, Code};
 use super::super::list::{List, Page};
 use super::super::request::{Json, Path};
 use super::super::resources::{etag, known_version};
 use super::super::router::EdgeState;
-use super::{By, all};
+use super::all;
 use crate::domain::directory::RoleRecord;
 use crate::domain::identity::{Permission, PermissionSet, RoleName};
 use crate::store::records::{RecordKind, StoredRecord};
