@@ -135,6 +135,15 @@ impl Throttle {
         Ok(attempt)
     }
 
+    /// Counts one sign-in that goes on elsewhere, as with an outside provider.
+    ///
+    /// # Errors
+    /// `TooManyTries` when the address has had enough.
+    pub async fn admit_departure(&self, ip: IpAddr, now: Timestamp) -> Result<(), ApiError> {
+        let address = format!("departures:from:{}", network(ip));
+        self.count(&address, ADDRESS_WINDOW, self.per_minute, now).await
+    }
+
     /// Notes that a try was the right one: its place is known from now on. With `remember_device`
     /// answers with what the device shows next time.
     ///

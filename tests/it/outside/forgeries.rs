@@ -282,6 +282,22 @@ async fn only_pages_that_are_listed_get_users_back() {
     stand.close().await;
 }
 
+#[tokio::test]
+async fn nobody_fills_the_store_with_sign_ins_that_never_end() {
+    let forger = Forger::start().await;
+    let few = |settings: &mut eml::config::Settings| settings.auth.login_tries_per_minute = 3;
+    let stand = Stand::open_with(open_section(forger.issuer()), few).await;
+    for _ in 0..3 {
+        set_out(&stand, &mut Browser::new(), "").await;
+    }
+    for _ in 0..3 {
+        let page = stand.set_out(&mut Browser::new(), "").await;
+        assert_eq!((page.status, code(&page)), (StatusCode::TOO_MANY_REQUESTS, "EML-2006".to_owned()));
+        assert!(page.headers.contains_key("retry-after"));
+    }
+    stand.close().await;
+}
+
 /// Signs in for a page of ours; answers what the page gets.
 async fn handoff(stand: &Stand, forger: &Forger, change: impl FnOnce(&mut Script)) -> (String, String) {
     let mut browser = Browser::new();

@@ -24,10 +24,6 @@ use super::person::Person;
 use super::provider::{Arrival, Departure, OutsideError, OutsideProvider};
 use crate::domain::directory::User;
 use crate::domain::identity::Actor;
-use crate::domain::time::Millis;
-
-/// The span in which departures of one address are counted.
-const WINDOW: Millis = Millis::from_secs(60);
 
 /// A provider as shown to those who want to sign in.
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,13 +109,7 @@ pub(super) async fn begin(
 ) -> Result<Response, ApiError> {
     let provider = state.outside.named(&name)?;
     let back = wanted_return(provider, query)?;
-    let now = state.engine.clock().now();
-    let most = u64::from(state.settings.login_tries_per_minute);
-    let counted =
-        state.engine.stores().grants.count(&format!("outside:{}", origin.ip), WINDOW, most, now).await?;
-    if counted.count > most {
-        return Err(ApiError::new(Code::TooManyTries));
-    }
+    state.throttle.admit_departure(origin.ip, state.engine.clock().now()).await?;
     let name = fresh();
     let departure = provider.departure(&name).await.map_err(|error| told(provider, &error))?;
     let Departure { url, nonce, verifier } = departure;
