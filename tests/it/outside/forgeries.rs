@@ -282,6 +282,22 @@ async fn only_pages_that_are_listed_get_users_back() {
     stand.close().await;
 }
 
+#[tokio::test]
+async fn nobody_fills_the_store_with_sign_ins_that_never_end() {
+    let forger = Forger::start().await;
+    let few = |settings: &mut eml::config::Settings| settings.auth.login_tries_per_minute = 3;
+    let stand = Stand::open_with(open_section(forger.issuer()), few).await;
+    for _ in 0..3 {
+        set_out(&stand, &mut Browser::new(), "").await;
+    }
+    for _ in 0..3 {
+        let page = stand.set_out(&mut Browser::new(), "").await;
+        assert_eq!((page.status, code(&page)), (StatusCode::TOO_MANY_REQUESTS, "EML-2006".to_owned()));
+        assert!(page.headers.contains_key("retry-after"));
+    }
+    stand.close().await;
+}
+
 /// Signs in for a page of ours; answers what the page gets.
 async fn handoff(stand: &Stand, forger: &Forger, change: impl FnOnce(&mut Script)) -> (String, String) {
     let mut browser = Browser::new();
@@ -401,7 +417,8 @@ async fn sign_ins_of_one_new_person_at_a_time_make_one_user() {
     for _ in 0..6 {
         waiting.push(handoff(&stand, &forger, |it| it.user_info = ann_info()).await.1);
     }
-    let asks = waiting.iter().map(|given| async {
+    let stand = &stand;
+    let asks = waiting.iter().map(|given| async move {
         let body = json!({ "handoff": given, "code_verifier": VERIFIER });
         let (status, answer) = stand.post("/auth/oidc/op/exchange", &body, None).await;
         assert_eq!(status, StatusCode::OK, "{answer}");

@@ -109,8 +109,7 @@ pub(super) async fn begin(
 ) -> Result<Response, ApiError> {
     let provider = state.outside.named(&name)?;
     let back = wanted_return(provider, query)?;
-    let now = state.engine.clock().now();
-    state.throttle.visit(origin.ip, now).await?;
+    state.throttle.admit_departure(origin.ip, state.engine.clock().now()).await?;
     let name = fresh();
     let departure = provider.departure(&name).await.map_err(|error| told(provider, &error))?;
     let Departure { url, nonce, verifier } = departure;
