@@ -79,8 +79,7 @@ async fn own_role(house: &House, permissions: PermissionSet) {
 /// Stores a record; answers its id.
 async fn insert(house: &House, kind: RecordKind, key: &str, body: Value) -> uuid::Uuid {
     let (id, now) = (UserId::fresh().uuid(), Clock.now());
-    let record =
-        StoredRecord { id, key: key.to_owned(), body, version: 1, created_at: now, updated_at: now };
+    let record = StoredRecord { id, key: key.to_owned(), body, version: 1, created_at: now, updated_at: now };
     house.node().engine.stores().records.insert(kind, record).await.unwrap();
     id
 }
@@ -121,9 +120,9 @@ async fn every_route_lets_in_whom_its_row_says_and_nobody_else() {
             let why = format!("{} asks {method} {route}: {status} {body}", asker.name);
             let open = OPEN_OR.iter().find(|(other, path, _)| other == method && path == route);
             let wanted = match access {
-                Access::Public if asker.token.is_some() => open
-                    .filter(|(_, _, permission)| !asker.may.has(*permission))
-                    .map(|_| "EML-2003"),
+                Access::Public if asker.token.is_some() => {
+                    open.filter(|(_, _, permission)| !asker.may.has(*permission)).map(|_| "EML-2003")
+                }
                 Access::Public => None,
                 _ if asker.token.is_none() => Some("EML-2001"),
                 Access::Needs(permission)

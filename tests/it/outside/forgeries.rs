@@ -417,10 +417,10 @@ async fn sign_ins_of_one_new_person_at_a_time_make_one_user() {
     for _ in 0..6 {
         waiting.push(handoff(&stand, &forger, |it| it.user_info = ann_info()).await.1);
     }
-    let stand = &stand;
+    let (here, waiting) = (&stand, &waiting);
     let asks = waiting.iter().map(|given| async move {
         let body = json!({ "handoff": given, "code_verifier": VERIFIER });
-        let (status, answer) = stand.post("/auth/oidc/op/exchange", &body, None).await;
+        let (status, answer) = here.post("/auth/oidc/op/exchange", &body, None).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         answer["user"]["id"].as_str().unwrap().to_owned()
     });
