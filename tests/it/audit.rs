@@ -115,7 +115,9 @@ async fn the_bus_is_told_of_every_entry_in_order_from_when_somebody_listens() {
         let entries = (0..10).map(|j| entry(&format!("test.{i}.{j}"))).collect();
         stores.audit.append_audit(entries)
     });
-    join_all(appends).await.into_iter().for_each(|last| drop(last.unwrap()));
+    for last in join_all(appends).await {
+        last.unwrap();
+    }
     let mut told = Vec::new();
     for _ in 0..200 {
         let event = tokio::time::timeout(Duration::from_secs(20), events.next()).await.unwrap().unwrap();
