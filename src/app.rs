@@ -25,7 +25,10 @@ use crate::domain::time::Clock;
 use crate::edge::auth::links::{self, MadeLink, Purpose};
 use crate::edge::auth::passwords::{PasswordSettings, Passwords};
 use crate::edge::auth::{
-    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets, Trail, Vault};
+    self, Authority, Gate, OutsideProvider, OutsideProviders, OutsideSettings, Sessions, Throttle, Tickets,
+    Trail, Vault,
+};
+use crate::edge::oauth;
 use crate::edge::providers::twilio::{Links, Phrases, TwilioClient, TwilioSettings};
 use crate::edge::{
     Departure, EdgeSettings, EdgeState, Registration, SocketSettings, TwilioSection, Webhooks, inner_router,
@@ -75,6 +78,7 @@ pub async fn start(settings: &Settings) -> anyhow::Result<Node> {
     let address = listener.local_addr()?;
     let stores = open_stores(settings).await?;
     seed_activities(&*stores.records).await?;
+    oauth::seed(&*stores.records, Clock.now()).await?;
     let metrics = Metrics::new();
     let is_named = !settings.server.public_url.is_empty();
     let public_url = if is_named { settings.public_url() } else { format!("http://{address}") };
@@ -391,6 +395,7 @@ fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSe
         request_timeout: settings.server.request_timeout_ms.duration(),
         trusted_proxies: proxies.collect(),
         providers: settings.providers.keys().cloned().collect(),
+        public_url: public_url.to_owned(),
         default_ring: settings.calls.default_ring_timeout_ms,
         outbound_ring: settings.calls.outbound_ring_timeout_ms,
         default_wrap_up: settings.calls.default_wrap_up_ms,
@@ -400,7 +405,6 @@ fn edge_settings(settings: &Settings, public_url: &str) -> anyhow::Result<EdgeSe
         session_ttl: settings.auth.session_ttl_ms,
         step_up: settings.auth.step_up_ms,
         totp_issuer: settings.auth.totp_issuer.clone(),
-        public_url: public_url.to_owned(),
         registration: match auth.registration.as_str() {
             "open" => Registration::Open,
             "invitation" => Registration::Invitation,

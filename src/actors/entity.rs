@@ -137,6 +137,8 @@ pub(super) struct EntityState<H: Host> {
     /// The questions that led to its last facts.
     inbox: Inbox,
     armed: Option<Timestamp>,
+    /// Whether it was taken up from the journal by a node that had not had it before.
+    is_taken_up: bool,
     /// A deadline whose tick changed nothing, and when it is tried again.
     idle_tick: Option<(Timestamp, Timestamp)>,
     handled: u64,
@@ -163,6 +165,7 @@ impl<H: Host> Actor for EntityActor<H> {
             side: H::side(),
             inbox: Inbox::default(),
             armed: None,
+            is_taken_up: false,
             idle_tick: None,
             handled: 0,
         }))
@@ -353,6 +356,9 @@ impl<H: Host> EntityState<H> {
 
     /// Tells the shard when to wake this machine, if that changed.
     fn arm(&mut self) {
+        if self.is_taken_up && seeded::has(Bug::ForgetDeadlines) {
+            return;
+        }
         let wanted = self.machine.as_ref().and_then(Machine::deadline);
         let at = match (wanted, self.idle_tick) {
             (Some(wanted), Some((tried, again))) if wanted == tried => Some(again),
@@ -414,9 +420,8 @@ impl<H: Host> EntityState<H> {
             H::perform(effect, self.id, &self.engine);
         }
         self.armed = None;
-        if !seeded::has(Bug::ForgetDeadlines) {
-            self.arm();
-        }
+        self.is_taken_up = true;
+        self.arm();
     }
 
     /// The shard takes the actor out of memory if no message came in the meantime.

@@ -11,6 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::engine::Engine;
+use super::looking::Looking;
 use super::root::RootMessage;
 use super::shard::ShardMessage;
 use crate::cluster::Cluster;
@@ -72,11 +73,7 @@ pub(super) struct State {
     ending: BTreeSet<u16>,
     /// The last view.
     view: Option<ClusterView>,
-    is_looking: bool,
-    /// Whether something changed since the view under way was asked for.
-    is_stale: bool,
-    /// When `Look` will come, by the machine's time.
-    look_at: Option<Duration>,
+    looking: Looking,
 }
 
 /// Lets a node take part: from now on it claims shards, and takes over those of nodes that die.
@@ -123,9 +120,7 @@ impl Actor for Membership {
             running: BTreeSet::new(),
             ending: BTreeSet::new(),
             view: None,
-            is_looking: false,
-            is_stale: false,
-            look_at: None,
+            looking: Looking::default(),
         })
     }
 
@@ -150,7 +145,7 @@ impl Actor for Membership {
             MembershipMessage::Done(outcome) => state.done(outcome, now),
             MembershipMessage::Drain => state.machine.drain(now),
             MembershipMessage::Look => {
-                state.look_at = None;
+                state.looking.rang();
                 if state.machine.next_look().is_some_and(|at| at <= now) {
                     state.look(&me);
                 }
@@ -215,11 +210,9 @@ impl State {
 
     /// Reads the node table; once at a time.
     fn look(&mut self, me: &ActorRef<MembershipMessage>) {
-        if self.is_looking {
-            self.is_stale = true;
+        if !self.looking.begin() {
             return;
         }
-        self.is_looking = true;
         let (engine, me, asked_at) = (self.engine.clone(), me.clone(), Instant::now());
         self.engine.tracker().spawn(async move {
             let Some(cluster) = engine.cluster() else { return };
@@ -235,8 +228,7 @@ impl State {
         me: &ActorRef<MembershipMessage>,
     ) -> Vec<Action> {
         let now = self.origin.elapsed();
-        self.is_looking = false;
-        if std::mem::take(&mut self.is_stale) {
+        if self.looking.ended() {
             self.look(me);
         }
         match view {
@@ -384,9 +376,7 @@ impl State {
 
     /// Makes sure that the table is looked at when the machine wants it.
     fn wind(&mut self, me: &ActorRef<MembershipMessage>) {
-        let Some(at) = self.machine.next_look() else { return };
-        if self.look_at.is_none_or(|wound| at < wound) {
-            self.look_at = Some(at);
+        if let Some(at) = self.looking.wind(self.machine.next_look()) {
             me.send_after(at.saturating_sub(self.origin.elapsed()), || MembershipMessage::Look);
         }
     }

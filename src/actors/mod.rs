@@ -11,6 +11,7 @@ mod error;
 mod fold;
 mod gateway;
 mod letter;
+mod looking;
 mod membership;
 mod nest;
 mod orphans;

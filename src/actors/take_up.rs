@@ -21,12 +21,23 @@ use crate::store::history::{CallCursor, CallFilter};
 
 /// Delay before the store is read again when it was not there.
 const STORE_RETRY: Millis = Millis(100);
-/// Entities whose facts are read at once.
+/// Entities whose facts are read at once, when nobody waits for any of them.
 const PART: usize = 500;
 /// Such reads at a time.
 const AT_A_TIME: usize = 3;
+/// The same when shards are taken over from another node, and the pause after each. Whoever is asked for
+/// meanwhile is read at once and alone, so what is brought back must leave room for those who ask: with
+/// thousands of calls it would hold both cores and all connections for seconds.
+const SMALL_PART: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 /// Waiting calls that one read brings.
 const PAGE: usize = 500;
+/// Pause after letting a page of waiting calls announce themselves, for the same reason.
+const PAGE_PAUSE: Duration = Duration::from_millis(40);
+/// For taking over beside the node's own work.
+const HASTE_BESIDE_WORK: Haste = Haste { part: SMALL_PART, at_a_time: 1, pause: PAUSE };
+/// For a start, when nobody is served yet.
+const HASTE_AT_START: Haste = Haste { part: PART, at_a_time: AT_A_TIME, pause: Duration::ZERO };
 /// How long sockets of other nodes have to open again before they count as gone.
 const SOCKETS_RETURN: Duration = Duration::from_secs(3);
 
@@ -36,13 +47,24 @@ const SOCKETS_RETURN: Duration = Duration::from_secs(3);
 /// # Errors
 /// When the store cannot be read.
 pub async fn take_up(engine: &Engine) -> Result<(), StoreError> {
-    let calls = take_up_shards(engine, &[]).await?;
+    let calls = take_up_shards(engine, &[], HASTE_AT_START).await?;
     engine.metrics().calls_taken_up(calls);
     Ok(())
 }
 
+/// How fast entities are brought back.
+#[derive(Clone, Copy)]
+struct Haste {
+    /// Entities whose facts are read at once.
+    part: usize,
+    /// Such reads at a time.
+    at_a_time: usize,
+    /// Pause after each.
+    pause: Duration,
+}
+
 /// The same for some shards, none means all; answers how many calls there are.
-async fn take_up_shards(engine: &Engine, shards: &[u16]) -> Result<u64, StoreError> {
+async fn take_up_shards(engine: &Engine, shards: &[u16], haste: Haste) -> Result<u64, StoreError> {
     let journal = &engine.stores().journal;
     let mut calls = 0;
     for kind in [EntityKind::Agent, EntityKind::Call] {
@@ -57,11 +79,12 @@ async fn take_up_shards(engine: &Engine, shards: &[u16]) -> Result<u64, StoreErr
             let (journal, part) = (journal.clone(), part.to_vec());
             async move { journal.facts_of(&part).await.map(|facts| by_shard(&part, facts)) }
         };
-        let mut parts = stream::iter(open.chunks(PART).map(read)).buffered(AT_A_TIME);
+        let mut parts = stream::iter(open.chunks(haste.part).map(read)).buffered(haste.at_a_time);
         while let Some(part) = parts.next().await {
             for (shard, entities) in part? {
                 engine.send(shard, ShardMessage::Resume(entities));
             }
+            tokio::time::sleep(haste.pause).await;
         }
     }
     Ok(calls)
@@ -87,7 +110,7 @@ impl Engine {
     /// calls there are.
     pub(super) async fn resume_shards(&self, shards: &[u16]) -> u64 {
         loop {
-            match take_up_shards(self, shards).await {
+            match take_up_shards(self, shards, HASTE_BESIDE_WORK).await {
                 Ok(calls) => return calls,
                 Err(error) => tracing::warn!(%error, "open entities cannot be read yet"),
             }
@@ -128,13 +151,18 @@ impl Engine {
         if let Some(queue) = self.inner().queues.get(&queue_id) {
             let _ = queue.cast(QueueMessage::Expect(waiting.clone()));
         }
-        for call_id in waiting {
-            self.tell_call(call_id, CallCommand::Announce { queue_id });
+        // The oldest first: whoever comes late has waited less than those who are there.
+        for page in waiting.chunks(PAGE) {
+            for call_id in page {
+                self.tell_call(*call_id, CallCommand::Announce { queue_id });
+            }
+            tokio::time::sleep(PAGE_PAUSE).await;
         }
         let directory = self.directory();
         for session in self.stores().journal.open_entities(EntityKind::Agent, &[]).await? {
             let agent_id = AgentId::from_uuid(session.id);
-            if directory.agents.get(&agent_id).is_some_and(|agent| agent.queue_ids.contains(&queue_id)) {
+            // A session whose agent is not known here yet knows itself which queues it serves.
+            if directory.agents.get(&agent_id).is_none_or(|agent| agent.queue_ids.contains(&queue_id)) {
                 self.tell_agent(agent_id, AgentCommand::Announce);
             }
         }

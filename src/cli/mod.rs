@@ -9,6 +9,7 @@ mod failure;
 mod host;
 mod key;
 mod loadgen;
+mod login;
 mod migrate;
 mod move_store;
 mod node;
@@ -79,6 +80,10 @@ enum Command {
     /// Users.
     #[command(subcommand)]
     User(user::Command),
+    /// Signs in to a node with a browser anywhere, and keeps the tokens for you.
+    Login(login::Arguments),
+    /// Gives the tokens of `login` back.
+    Logout(login::Place),
     /// Access tokens.
     #[command(subcommand)]
     Token(token::Command),
@@ -136,6 +141,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Node(command) => node::run(command, load(None)?.settings).await,
         Command::Audit(command) => audit::run(command, load(None)?.settings).await,
         Command::User(command) => user::run(command, load(None)?.settings).await,
+        Command::Login(arguments) => login::run(arguments, load(None)?.settings).await,
+        Command::Logout(place) => login::out(place, load(None)?.settings).await,
         Command::Token(command) => token::run(command, load(None)?.settings).await,
         Command::Key(command) => key::run(command, load(None)?.settings).await,
         Command::Openapi => {

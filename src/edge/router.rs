@@ -14,9 +14,8 @@ use axum::routing::{any, get};
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi as Document;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -25,7 +24,9 @@ use super::auth::passwords::Passwords;
 use super::auth::{self, Authority, Gate, OutsideProviders, Sessions, Throttle, Tickets, Trail, Vault};
 use super::error::{ApiError, Code};
 use super::webhooks::{self, Webhooks};
-use super::{audit, calls, cluster, health, history, idempotency, request, resources, socket, users};
+use super::{
+    audit, calls, cluster, document, health, history, idempotency, oauth, request, resources, socket, users,
+};
 use crate::actors::Engine;
 use crate::domain::identity::RoleName;
 use crate::domain::time::Millis;
@@ -43,6 +44,8 @@ pub struct EdgeSettings {
     pub trusted_proxies: Vec<IpAddr>,
     /// Names of the provider sections.
     pub providers: Vec<String>,
+    /// How the outside reaches us.
+    pub public_url: String,
     /// How long an offer rings when its queue does not say.
     pub default_ring: Millis,
     /// How long an outbound call rings.
@@ -61,8 +64,6 @@ pub struct EdgeSettings {
     pub step_up: Millis,
     /// What authenticator apps show a code for.
     pub totp_issuer: String,
-    /// How the outside reaches us.
-    pub public_url: String,
     /// Who may become a user.
     pub registration: Registration,
     /// What somebody is who registers without being asked.
@@ -148,27 +149,8 @@ pub struct EdgeState {
     pub drain: watch::Receiver<Departure>,
 }
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "EML",
-    description = "Calls, agents and queues of a call centre. Errors are problem documents (RFC 9457) with a code of the catalogue; creating requests accept `Idempotency-Key`."
-), modifiers(&Bearer))]
-struct Api;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut Document) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        if let Some(components) = &mut document.components {
-            components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
-        }
-        document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    }
-}
-
 fn documented() -> OpenApiRouter<EdgeState> {
-    OpenApiRouter::with_openapi(Api::openapi())
+    OpenApiRouter::with_openapi(document::Api::openapi())
         .routes(routes!(health::index))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
@@ -203,13 +185,14 @@ fn documented() -> OpenApiRouter<EdgeState> {
         .routes(routes!(cluster::nodes))
         .routes(routes!(cluster::shards))
         .routes(routes!(cluster::drain))
+        .merge(oauth::routes())
         .merge(resources::routes())
 }
 
 /// The `OpenAPI` document of this program.
 #[must_use]
 pub fn openapi() -> Document {
-    documented().split_for_parts().1
+    document::complete(documented().split_for_parts().1)
 }
 
 /// What a node serves that is not an edge: how it is.
@@ -234,7 +217,7 @@ pub fn router(state: EdgeState) -> Router {
     Router::new()
         .merge(requests)
         .route("/ws", get(socket::open))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document::complete(document)))
         .fallback(|| async { ApiError::new(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::new(Code::MethodNotAllowed) })
         .layer(CatchPanicLayer::custom(panicked))

@@ -311,7 +311,7 @@ async fn what_was_shown_too_long_ago_must_be_shown_again() {
 #[tokio::test]
 async fn a_role_that_asks_for_a_second_factor_lets_nobody_in_without() {
     let change = |settings: &mut eml::config::Settings| {
-        settings.auth.second_factor_roles = ["supervisor".parse::<RoleName>().unwrap()].into();
+        settings.auth.second_factor_roles = vec!["supervisor".to_owned()];
     };
     let house = House::bare(HouseSettings { change, ..HouseSettings::default() }).await;
     let ben = Person::new(&house, "ben", "agent").await;

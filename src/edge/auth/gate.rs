@@ -71,8 +71,9 @@ impl Drop for Watch {
 }
 
 impl Gate {
-    /// Whether a token is still accepted. A user's or client's own tokens are refused by their epoch;
-    /// its session, the client that it was given to and the key that signed it only as a whole.
+    /// Whether a token is still accepted. A user's or client's own tokens are refused by their epoch,
+    /// those that a client was given by the second in which they were made; a session and a key that
+    /// signed only as a whole.
     #[must_use]
     pub fn admits(&self, claims: &Claims) -> bool {
         let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
@@ -80,13 +81,12 @@ impl Gate {
             return true;
         }
         let own = revoked.get(&claims.sub.uuid()).is_some_and(|refused| claims.epoch < refused.least_epoch);
-        let whole = [
-            claims.sid.map(crate::domain::id::SessionId::uuid),
-            claims.client_id.map(crate::domain::id::ClientId::uuid),
-            Some(claims.key),
-        ];
+        let made = u64::try_from(claims.iat).unwrap_or_default();
+        let client = claims.client_id.and_then(|id| revoked.get(&id.uuid()));
+        let by_client = client.is_some_and(|refused| made < refused.least_epoch);
+        let whole = [claims.sid.map(crate::domain::id::SessionId::uuid), Some(claims.key)];
         let is_over = |id: &Uuid| revoked.get(id).is_some_and(|refused| refused.least_epoch >= EVERY);
-        !own && !whole.iter().flatten().any(is_over)
+        !own && !by_client && !whole.iter().flatten().any(is_over)
     }
 
     /// Registers a socket; `None` when its token is refused already.

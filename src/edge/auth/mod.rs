@@ -35,7 +35,7 @@ pub use outside::{OutsideProvider, OutsideProviders, OutsideSettings};
 pub use permission::{Access, COMMANDS, ROUTES, access, command};
 pub use ring::SigningKey;
 pub use secret::Secret;
-pub use sessions::{Listed, Session, Sessions, SignIn, Tokens, host_session};
+pub use sessions::{Behind, Listed, Session, Sessions, SignIn, Tokens, host_session};
 pub use throttle::{Place, Throttle, Try};
 pub use tickets::{Tickets, issue};
 pub use trail::{Act, Trail};

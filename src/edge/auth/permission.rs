@@ -23,8 +23,8 @@ pub enum Access {
 
 use Access::{Critical, Needs, NeedsOrChallenge, Public};
 use Permission::{
-    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClusterRead, ClusterWrite, Own,
-    RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
+    AgentsControl, AgentsRelease, AuditRead, CallsControl, CallsRead, ClientsWrite, ClusterRead,
+    ClusterWrite, Own, RolesWrite, SetupRead, SetupWrite, UsersRead, UsersWrite,
 };
 
 /// Method, route and who may use it. A route without a row is refused.
@@ -57,6 +57,21 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/auth/identities", Needs(Own)),
     ("DELETE", "/auth/identities/{id}", Critical(Own)),
     ("GET", "/ws", Needs(Own)),
+    ("GET", "/.well-known/oauth-authorization-server", Public),
+    ("GET", "/.well-known/openid-configuration", Public),
+    ("GET", "/oauth/authorize", Public),
+    ("POST", "/oauth/consent", Public),
+    ("POST", "/oauth/token", Public),
+    ("POST", "/oauth/revoke", Public),
+    ("POST", "/oauth/introspect", Public),
+    ("GET", "/oauth/device", Public),
+    ("POST", "/oauth/device", Public),
+    ("GET", "/clients", Needs(ClientsWrite)),
+    ("POST", "/clients", Critical(ClientsWrite)),
+    ("GET", "/clients/{id}", Needs(ClientsWrite)),
+    ("PATCH", "/clients/{id}", Critical(ClientsWrite)),
+    ("DELETE", "/clients/{id}", Critical(ClientsWrite)),
+    ("POST", "/clients/{id}/secret", Critical(ClientsWrite)),
     ("POST", "/ws/ticket", Needs(Own)),
     ("POST", "/auth/setup", Public),
     ("GET", "/auth/link", Public),

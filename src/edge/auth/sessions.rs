@@ -109,6 +109,17 @@ pub struct Listed {
     pub session: Session,
 }
 
+/// What stands behind a refresh token.
+#[derive(Debug, Clone)]
+pub struct Behind {
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// Whether the token is the one that works.
+    pub is_current: bool,
+    /// The session.
+    pub listed: Listed,
+}
+
 /// What the cache keeps of a session's grant.
 #[derive(Serialize, Deserialize)]
 struct Cached {
@@ -148,6 +159,20 @@ impl Sessions {
     /// When the store does not take it.
     pub async fn begin(&self, state: &EdgeState, sign_in: SignIn<'_>) -> Result<Tokens, ApiError> {
         let now = state.engine.clock().now();
+        Ok(self.begin_at(state, sign_in, now).await?.1)
+    }
+
+    /// The same for somebody who showed who it is at an earlier time. Answers with the session too.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    pub async fn begin_at(
+        &self,
+        state: &EdgeState,
+        sign_in: SignIn<'_>,
+        auth_time: Timestamp,
+    ) -> Result<(SessionId, Tokens), ApiError> {
+        let now = state.engine.clock().now();
         let SignIn { user, amr, client, origin } = sign_in;
         let id = SessionId::fresh();
         let token = RefreshToken::fresh(&self.vault, id, 1);
@@ -160,14 +185,34 @@ impl Sessions {
             client_id: client.map(|(id, _)| id),
             scope: client.map(|(_, scope)| scope),
             amr: amr.iter().map(|method| (*method).to_owned()).collect(),
-            auth_time: now,
+            auth_time,
         };
         let created = (now, user.id.uuid());
         let held = Held::new(id, created, session, end_of(state, now, now));
         state.engine.stores().grants.put(held.grant()?).await?;
         state.trail.note(begun(&held, origin)).await?;
         remember(state, &held).await;
-        tokens(state, user, &held, Some(token.text()))
+        Ok((id, tokens(state, user, &held, Some(token.text()))?))
+    }
+
+    /// The session that a refresh token of ours belongs to, and whether the token still works; `None`
+    /// when it is not one of ours or its session is over.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn of_token(&self, state: &EdgeState, text: &str) -> Result<Option<Behind>, ApiError> {
+        let Some(token) = RefreshToken::read(&self.vault, text) else { return Ok(None) };
+        let held = fetch(state, token.session, state.engine.clock().now()).await?;
+        Ok(held.map(|held| Behind {
+            user_id: UserId::from_uuid(held.subject),
+            is_current: token.is_current(&held.session),
+            listed: Listed {
+                id: held.id,
+                created_at: held.created_at,
+                expires_at: held.expires_at,
+                session: held.session,
+            },
+        }))
     }
 
     /// Exchanges a refresh token for fresh tokens. `client` is the client that shows it, if one does.

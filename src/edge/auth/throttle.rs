@@ -135,12 +135,12 @@ impl Throttle {
         Ok(attempt)
     }
 
-    /// Counts one sign-in that goes on elsewhere, as with an outside provider.
+    /// Counts one sign-in that an address begins with an outside provider.
     ///
     /// # Errors
     /// `TooManyTries` when the address has had enough.
-    pub async fn admit_departure(&self, ip: IpAddr, now: Timestamp) -> Result<(), ApiError> {
-        let address = format!("departures:from:{}", network(ip));
+    pub async fn visit(&self, ip: IpAddr, now: Timestamp) -> Result<(), ApiError> {
+        let address = format!("visits:from:{}", network(ip));
         self.count(&address, ADDRESS_WINDOW, self.per_minute, now).await
     }
 

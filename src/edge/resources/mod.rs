@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::request::{Json, Path};
 use super::router::EdgeState;
 use crate::domain::id::{ActivityId, AgentId, DispositionId, NumberId, QueueId, SkillId};
-pub(super) use resource::{etag, known_version};
+pub(super) use resource::{etag, if_match, known_version};
 
 /// The five handlers of one kind, each documented under its own path.
 macro_rules! resource {
@@ -55,7 +55,7 @@ macro_rules! resource {
             #[utoipa::path(patch, path = $item, tag = $tag, params(("id" = String, Path)), request_body = Value, responses((status = 200, description = "as it is now"), (status = 412, description = "changed in the meantime")))]
             pub(super) async fn change(
                 State(state): State<EdgeState>,
-                (caller, origin): (Caller, Origin),
+                by: By,
                 Path(id): Path<$id>,
                 headers: HeaderMap,
                 Json(patch): Json<Value>,

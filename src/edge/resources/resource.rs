@@ -171,7 +171,7 @@ pub(in super::super) fn known_version(headers: &HeaderMap) -> Result<Option<u64>
 }
 
 /// The version a client says it knows.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::edge) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let tag = headers.get(header::IF_MATCH).ok_or(ApiError::new(Code::PreconditionRequired))?;
     let tag = tag.to_str().unwrap_or_default();
     if tag == "*" {

@@ -47,6 +47,8 @@ pub struct Plan {
     pub other: Option<Program>,
     /// Whether the nodes know of each other; one node may stand alone.
     pub is_cluster: bool,
+    /// Whether a judge reads what was written; figures are taken without.
+    pub is_judged: bool,
     /// Whether each node has a store of its own, in memory: nodes that do not know of each other.
     pub has_own_stores: bool,
     /// More lines for the configuration of every node.
@@ -65,6 +67,7 @@ impl Default for Plan {
             program: Program::default(),
             other: None,
             is_cluster: true,
+            is_judged: true,
             has_own_stores: false,
             music_ms: 10_000,
             more: "",
@@ -170,7 +173,7 @@ impl Cluster {
         // The first one makes the tables; the triggers must hang before anything happens.
         self.start_node(1).await;
         if !self.plan.has_own_stores {
-            self.has_owners = self.database.watch().await && self.plan.is_cluster;
+            self.has_owners = self.database.watch(self.plan.is_judged).await && self.plan.is_cluster;
         }
         if self.plan.is_cluster {
             self.authority = authority_of(&self.database.secret().await);

@@ -37,6 +37,8 @@ CREATE CONSTRAINT TRIGGER chaos AFTER INSERT ON chaos_writes DEFERRABLE INITIALL
     FOR EACH ROW EXECUTE FUNCTION chaos_note_commit();
 CREATE TRIGGER chaos AFTER INSERT ON facts REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION chaos_note_write();
+";
+const LIVES: &str = "
 CREATE TABLE chaos_nodes (
     n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -107,15 +109,19 @@ impl Database {
         PgConnection::connect(self.parsed().as_str()).await.unwrap()
     }
 
-    /// Hangs the triggers in; the tables must be there. Answers whether shards have owners.
-    pub async fn watch(&self) -> bool {
+    /// Hangs the triggers in; the tables must be there. Each write is noted only where a judge asks for
+    /// it, since that costs. Answers whether shards have owners.
+    pub async fn watch(&self, is_judged: bool) -> bool {
         let mut connection = self.connect().await;
         let has_shards = has(&mut connection, "shards", "shard").await;
         let has_cause = has(&mut connection, "facts", "cause").await;
         let owner =
             if has_shards { "(SELECT node_id FROM shards WHERE shard = NEW.shard)" } else { "NULL::text" };
         let cause = if has_cause { "fresh.cause" } else { "NULL::uuid" };
-        run(&mut connection, &NOTES.replace("$cause", cause).replace("$owner", owner)).await;
+        if is_judged {
+            run(&mut connection, &NOTES.replace("$cause", cause).replace("$owner", owner)).await;
+        }
+        run(&mut connection, LIVES).await;
         if has_shards {
             run(&mut connection, OWNERS).await;
         }
@@ -144,9 +150,10 @@ impl Database {
             .collect()
     }
 
-    /// How many calls have been in a queue.
+    /// How many calls have been in a queue. Read often while thousands of calls come in, so it looks at
+    /// the calls, not at their facts.
     pub async fn queued(&self) -> u64 {
-        self.count("SELECT count(DISTINCT entity_id) FROM facts WHERE kind = 'call.queued'").await
+        self.count("SELECT count(*) FROM calls WHERE queue_id IS NOT NULL").await
     }
 
     /// How often a shard changed hands.

@@ -13,6 +13,11 @@ const COME_UP: Duration = Duration::from_secs(30);
 /// How long an orderly end may take.
 const GO_DOWN: Duration = Duration::from_secs(40);
 
+/// What the program ends with when a store cannot be reached (`EX_UNAVAILABLE` of sysexits.h).
+const STORE_IS_AWAY: i32 = 69;
+/// Pause before it is started again then.
+const START_AGAIN: Duration = Duration::from_millis(200);
+
 /// Which program the nodes run, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
@@ -101,7 +106,18 @@ impl Node {
                 return began.elapsed();
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
-            assert!(ended.is_none(), "{} ended with {ended:?}: {}", self.name, self.last_words());
+            if let Some(ended) = ended {
+                assert!(
+                    ended.code() == Some(STORE_IS_AWAY),
+                    "{} ended with {ended:?}: {}",
+                    self.name,
+                    self.last_words()
+                );
+                // As whoever runs the program would: it ends without its store, and is started again.
+                self.child = None;
+                tokio::time::sleep(START_AGAIN).await;
+                self.start(network);
+            }
             assert!(began.elapsed() < COME_UP, "{} does not come up: {}", self.name, self.last_words());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -131,7 +131,7 @@ pub const CLASSES: &[Class] = &[
     ("amr that is no list", |f, i| {
         f.with("amr", ["otp".into(), json!({}), json!([1]), Value::Null][i % 4].clone())
     }),
-    ("of a session that was ended", |f, i| {
+    ("of a session that was ended", |f, _| {
         let mut claims = f.honest();
         claims["sid"] = f.revoked_session.to_string().into();
         f.signed(&claims)
@@ -154,12 +154,12 @@ pub const CLASSES: &[Class] = &[
         body[at] = [0xff, 0xc0, 0x80, 0xfe][i % 4];
         raw(f, &body)
     }),
-    ("claims in UTF-16", |f, i| {
+    ("claims in UTF-16", |f, _| {
         let units = f.honest().to_string();
         let bytes: Vec<u8> = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
         raw(f, &bytes)
     }),
-    ("claims behind a byte order mark", |f, i| raw(f, format!("\u{feff}{}", f.honest()).as_bytes())),
+    ("claims behind a byte order mark", |f, _| raw(f, format!("\u{feff}{}", f.honest()).as_bytes())),
     ("claims nested beyond all depth", |f, i| {
         let depth = 200 + i * 20;
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));

@@ -136,11 +136,11 @@ pub const CLASSES: &[Class] = &[
         let [a, b, c] = f.parts();
         [[a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]][i % 5].join(".")
     }),
-    ("the signature of another token", |f, i| {
+    ("the signature of another token", |f, _| {
         let other = f.signed(&f.honest());
         change(f, 2, |_| other.rsplit('.').next().unwrap().to_owned())
     }),
-    ("the claims of another token", |f, i| {
+    ("the claims of another token", |f, _| {
         let other = f.signed(&f.honest());
         change(f, 1, |_| other.split('.').nth(1).unwrap().to_owned())
     }),
@@ -171,10 +171,10 @@ pub const CLASSES: &[Class] = &[
         }
         change(f, 2, |_| part(bytes))
     }),
-    ("a signature of nothing", |f, i| change(f, 2, |_| part(vec![0; [64, 0, 63, 65, 32, 128][i % 6]]))),
-    ("a signature of ones", |f, i| change(f, 2, |_| part(vec![0xff; 64 - i % 3]))),
+    ("a signature of nothing", |f, i| change(f, 2, |_| part(vec![0_u8; [64, 0, 63, 65, 32, 128][i % 6]]))),
+    ("a signature of ones", |f, i| change(f, 2, |_| part(vec![0xff_u8; 64 - i % 3]))),
     ("R of small order", |f, i| {
-        let mut bytes = vec![0; 64];
+        let mut bytes = vec![0_u8; 64];
         bytes[0] = [1, 0, 0xec, 0xee, 0xed][i % 5];
         if i % 5 > 1 {
             bytes[1..31].fill(0xff);
@@ -214,7 +214,7 @@ pub const CLASSES: &[Class] = &[
     ("a refresh token", |f, i| format!("{}{}", &f.refresh_token, "x".repeat(i % 2))),
     ("a ticket", |_, i| hex::encode([i as u8; 24])),
     ("our key's name", |f, i| format!("{}{}", f.kid, "0".repeat(i))),
-    ("a token inside a token", |f, i| {
+    ("a token inside a token", |f, _| {
         let mut claims = f.honest();
         claims["jwt"] = f.good().into();
         change(f, 1, |_| part(claims.to_string()))

@@ -109,7 +109,8 @@ pub(super) async fn begin(
 ) -> Result<Response, ApiError> {
     let provider = state.outside.named(&name)?;
     let back = wanted_return(provider, query)?;
-    state.throttle.admit_departure(origin.ip, state.engine.clock().now()).await?;
+    let now = state.engine.clock().now();
+    state.throttle.visit(origin.ip, now).await?;
     let name = fresh();
     let departure = provider.departure(&name).await.map_err(|error| told(provider, &error))?;
     let Departure { url, nonce, verifier } = departure;

@@ -54,6 +54,7 @@ fn waiting_room() -> Plan {
     Plan {
         more: "[calls]\ndefault_max_wait_ms = 7200000\npark_after_ms = 600000\n",
         music_ms: 3_600_000,
+        is_judged: false,
         ..Plan::default()
     }
 }
