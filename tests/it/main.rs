@@ -45,6 +45,7 @@ mod sessions;
 mod sign_in;
 mod sqlite_file;
 mod support;
+mod throttling;
 mod user_command;
 mod user_rights;
 mod users;

@@ -97,7 +97,7 @@ pub(super) async fn providers(State(state): State<EdgeState>) -> axum::Json<List
 
 /// Sends a browser to an outside provider to sign in there.
 #[utoipa::path(get, path = "/auth/oidc/{provider}", tag = "auth", security(()), params(("provider" = String, Path), Begin), responses(
-    (status = 303, description = "to the provider"), (status = 404, description = "there is no such provider"),
+    (status = 303, description = "to the provider"), (status = 400, description = "no page of ours, or no challenge"), (status = 404, description = "there is no such provider"),
     (status = 429, description = "too many tries"), (status = 502, description = "the provider does not answer"),
 ))]
 pub(super) async fn begin(
@@ -126,6 +126,7 @@ pub(super) async fn begin(
 #[utoipa::path(get, path = "/auth/oidc/{provider}/callback", tag = "auth", security(()), params(("provider" = String, Path), Back), responses(
     (status = 200, body = SignedInOutside), (status = 303, description = "to the page that asked"),
     (status = 401, description = "turned down, or a second factor is due"), (status = 403, description = "not asked for by this browser, or nobody here"),
+    (status = 404, description = "there is no such provider"), (status = 409, description = "its address is another user's"),
     (status = 410, description = "used, or too old"), (status = 502, description = "the provider does not answer as it should"),
 ))]
 pub(super) async fn callback(
@@ -160,7 +161,8 @@ pub(super) async fn callback(
 /// Exchanges what a page got for the tokens of its user. Works once.
 #[utoipa::path(post, path = "/auth/oidc/{provider}/exchange", tag = "auth", security(()), params(("provider" = String, Path)), request_body = Exchange, responses(
     (status = 200, body = SignedInOutside), (status = 401, description = "a second factor is due"),
-    (status = 403, description = "nobody here"), (status = 410, description = "used, or too old"),
+    (status = 403, description = "nobody here"), (status = 404, description = "there is no such provider"),
+    (status = 409, description = "its address is another user's"), (status = 410, description = "used, or too old"),
 ))]
 pub(super) async fn exchange(
     State(state): State<EdgeState>,
