@@ -1,6 +1,6 @@
 //! The figures of `docs/benchmarks.md`: `cargo bench --bench figures [-- NAME…]`.
 //!
-//! Names: `router offers lives sessions calls parked start`; all of them without a name. Each prints
+//! Names: `router offers logins lives sessions calls parked start`; all of them without a name. Each prints
 //! lines for the table. Servers run as processes of their own on loopback and are ended by handle.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot be made should stop")]
@@ -16,6 +16,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use eml::actors::{self, AgentLimits, Engine, EngineSettings, WriterSettings};
@@ -43,7 +44,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EML: &str = env!("CARGO_BIN_EXE_eml");
-const NAMES: [&str; 7] = ["router", "offers", "lives", "sessions", "calls", "parked", "start"];
+const NAMES: [&str; 8] = ["router", "offers", "logins", "lives", "sessions", "calls", "parked", "start"];
 
 fn main() {
     let given: Vec<_> = std::env::args().skip(1).filter(|name| NAMES.contains(&name.as_str())).collect();
@@ -55,6 +56,7 @@ fn main() {
         match name {
             "router" => router(),
             "offers" => offers(),
+            "logins" => logins(),
             "lives" => lives(),
             "sessions" => runtime.block_on(sessions()),
             "calls" => runtime.block_on(calls()),
@@ -88,12 +90,16 @@ struct Server {
 
 impl Server {
     fn demo(data_dir: &Path, port: u16, more: &[&str]) -> Self {
+        Self::demo_with(data_dir, port, more, &[("EML__AUTH__BCRYPT_COST", "4")])
+    }
+
+    fn demo_with(data_dir: &Path, port: u16, more: &[&str], settings: &[(&str, &str)]) -> Self {
         let base = format!("http://127.0.0.1:{port}");
         let telemetry = format!("127.0.0.1:{}", port + 1_000);
         let mut command = Command::new(EML);
         command.args(["demo", "--data-dir", data_dir.to_str().unwrap(), "--calls-per-min", "0"]);
         command.args(["--listen", &format!("127.0.0.1:{port}")]).args(more);
-        command.env("EML__TELEMETRY__LISTEN", &telemetry).env("EML__AUTH__BCRYPT_COST", "4");
+        command.env("EML__TELEMETRY__LISTEN", &telemetry).envs(settings.iter().copied());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         while !lines.next().unwrap().unwrap().contains("Ctrl-C") {}
@@ -156,6 +162,66 @@ fn written_offers(server: &Server) -> Vec<(f64, f64)> {
             (bound.parse().unwrap_or(f64::INFINITY), count.parse().unwrap())
         })
         .collect()
+}
+
+/// Calls beside a flood of sign-ins: 200/s of each, against 200 calls/s alone, in turns.
+fn logins() {
+    const ROUNDS: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    // Every try comes from one address here; what an address may is not what this measures.
+    let settings = [("EML__AUTH__LOGIN_TRIES_PER_MINUTE", "1000000")];
+    let server = Server::demo_with(folder.path(), 18_087, &["--agents", "0"], &settings);
+    let calls = || loadgen(&server, folder.path(), [300, 200, 10, 500]);
+    loadgen(&server, folder.path(), [300, 20, 3, 500]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let names = ["offer_p50_ms", "offer_p99_ms", "webhook_p50_ms", "webhook_p99_ms"];
+    let (mut calm, mut beside) = (vec![Vec::new(); names.len()], vec![Vec::new(); names.len()]);
+    let mut answers: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let note = |report: &Value, into: &mut [Vec<f64>]| {
+            for (name, times) in names.iter().zip(into) {
+                times.push(report[name].as_f64().unwrap());
+            }
+        };
+        note(&calls(), &mut calm);
+        let stop = Arc::new(AtomicBool::new(false));
+        let flood = runtime.spawn(sign_ins(server.base.clone(), round, stop.clone()));
+        note(&calls(), &mut beside);
+        stop.store(true, Ordering::Relaxed);
+        for (status, took) in runtime.block_on(flood).unwrap() {
+            answers.entry(status).or_default().push(took);
+        }
+    }
+    for (name, (calm, beside)) in names.iter().zip(calm.iter_mut().zip(&mut beside)) {
+        let (alone, with) = (percentile(calm, 50.0), percentile(beside, 50.0));
+        println!(
+            "logins: {name}, median of {ROUNDS} rounds: {alone} alone, {with} beside, {:.2} x",
+            with / alone
+        );
+    }
+    for (status, mut times) in answers {
+        let (p50, p99) = (percentile(&mut times, 50.0), percentile(&mut times, 99.0));
+        println!("logins: answered {status}: {} times, p50 {p50:.1} ms, p99 {p99:.1} ms", times.len());
+    }
+}
+
+/// Tries to sign in 200 times a second, each time somebody else; answers status and ms of each.
+async fn sign_ins(base: String, round: usize, stop: Arc<AtomicBool>) -> Vec<(u16, f64)> {
+    let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(64).build().unwrap();
+    let mut beats = tokio::time::interval(Duration::from_millis(5));
+    let mut tries = tokio::task::JoinSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        beats.tick().await;
+        let body =
+            json!({ "login": format!("r{round}-{}", tries.len()), "password": "a violet tram in the fog" });
+        let request = http.post(format!("{base}/auth/login")).json(&body);
+        tries.spawn(async move {
+            let asked = Instant::now();
+            let status = request.send().await.unwrap().status().as_u16();
+            (status, asked.elapsed().as_secs_f64() * 1_000.0)
+        });
+    }
+    tries.join_all().await
 }
 
 /// Full call lives per second: the highest rate that is served without a growing queue.

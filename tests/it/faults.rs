@@ -24,6 +24,7 @@ use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use tempfile::TempDir;
 
 use crate::kill_nine::{check_journal, post_one_call};
+use crate::support::canary;
 use crate::support::servers::Servers;
 
 /// Resident memory that the node may take, whatever is away; an idle one takes 40 MB.
@@ -67,7 +68,8 @@ fn start(servers: &Servers, folder: &TempDir) -> Node {
         .env("EML__CACHE__URL", servers.url("redis"))
         .env("EML__BUS__URL", servers.url("rabbit"))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .env("EML_LOG", canary::LEVEL)
+        .stderr(canary::log())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

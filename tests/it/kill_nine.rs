@@ -17,7 +17,7 @@ use eml::store::Stores;
 use rand::Rng as _;
 use serde_json::Value;
 
-use crate::support::form;
+use crate::support::{canary, form};
 
 struct Demo {
     child: Child,
@@ -32,7 +32,8 @@ fn start(folder: &Path, port: u16, calls_per_min: u32) -> Demo {
         .env("EML__TELEMETRY__LISTEN", "")
         .env("EML__AUTH__BCRYPT_COST", "4")
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .env("EML_LOG", canary::LEVEL)
+        .stderr(canary::log())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

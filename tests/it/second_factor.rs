@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use totp_rs::{Builder, Secret, Totp};
 
 use crate::samples::Schema;
-use crate::support::{House, HouseSettings};
+use crate::support::{House, HouseSettings, canary};
 
 const PASSWORD: &str = "a kettle beside nine violins";
 /// Requests at a time.
@@ -82,8 +82,11 @@ impl Person {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
+        canary::secrets_in(&body);
         let response = request.send().await.unwrap();
-        (response.status(), response.json().await.unwrap_or(Value::Null))
+        let (status, answer) = (response.status(), response.json().await.unwrap_or(Value::Null));
+        canary::secrets_in(&answer);
+        (status, answer)
     }
 
     async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {

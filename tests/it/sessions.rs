@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::samples::Schema;
-use crate::support::{Desk, House, HouseSettings};
+use crate::support::{Desk, House, HouseSettings, canary};
 
 /// How long a revocation may take to be everywhere.
 const EVERYWHERE: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ async fn all_of_a_store(settings: HouseSettings, (replays, races): (usize, usize
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_token_that_comes_twice_ends_its_session_in_memory() {
-    all_of_a_store(HouseSettings::default(), (many("EML_REPLAYS", 1_000), many("EML_RACES", 200))).await;
+    all_of_a_store(HouseSettings::default(), (many("EML_REPLAYS", 10_000), many("EML_RACES", 200))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -424,6 +424,7 @@ async fn a_token_from_the_host_works_is_told_and_is_revoked_while_the_node_runs(
 fn host(folder: &Path, arguments: &[&str]) -> (String, bool) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_eml"));
     let output = command.arg("--data-dir").arg(folder).args(arguments).current_dir(folder).output().unwrap();
+    canary::keep(&output.stderr);
     let printed = String::from_utf8(output.stdout).unwrap();
     let told =
         if printed.is_empty() { String::from_utf8_lossy(&output.stderr).into_owned() } else { printed };

@@ -45,7 +45,10 @@ async fn nodes_count_together_and_a_restart_forgets_nothing(stores: Stores) {
     assert_eq!(admitted(&[node(&stores)], "ben", 0..1, now).await, 1, "another login");
     let later = now + Millis::from_secs(3600);
     let in_next = admitted(&[node(&stores), node(&stores)], "ann", 240..360, later).await;
-    assert!(in_next > 0 && first + in_next <= 100, "{first} and {in_next} tries within little more than an hour");
+    assert!(
+        in_next > 0 && first + in_next <= 100,
+        "{first} and {in_next} tries within little more than an hour"
+    );
 }
 
 async fn a_place_is_known_to_all_nodes_and_its_tries_are_its_own(stores: Stores) {

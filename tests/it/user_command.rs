@@ -7,12 +7,18 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{House, HouseSettings, PASSWORD};
+use crate::support::{House, HouseSettings, PASSWORD, canary};
 
 fn eml(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_eml"));
-    command.env("EML__AUTH__BCRYPT_COST", "4").env("EML__SERVER__PUBLIC_URL", "https://eml.example.org");
-    command.args(["--data-dir", folder.to_str().unwrap(), "user"]).args(arguments).output().unwrap()
+    command
+        .env("EML_LOG", canary::LEVEL)
+        .env("EML__AUTH__BCRYPT_COST", "4")
+        .env("EML__SERVER__PUBLIC_URL", "https://eml.example.org");
+    let output =
+        command.args(["--data-dir", folder.to_str().unwrap(), "user"]).args(arguments).output().unwrap();
+    canary::keep(&output.stderr);
+    output
 }
 
 /// What a command printed that worked.

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::network::Network;
+use crate::support::canary;
 
 /// How long a node may take to come up, on a machine with other work.
 const COME_UP: Duration = Duration::from_secs(30);
@@ -188,6 +189,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
+        canary::keep(&std::fs::read(self.log()).unwrap_or_default());
     }
 }
 

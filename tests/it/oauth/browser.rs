@@ -6,6 +6,8 @@ use reqwest::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use reqwest::{RequestBuilder, StatusCode};
 use url::Url;
 
+use crate::support::canary;
+
 /// A page, or where the browser is sent.
 pub(crate) struct Page {
     pub(crate) status: StatusCode,
@@ -32,7 +34,11 @@ impl Page {
     pub(crate) fn told(&self) -> BTreeMap<String, String> {
         let location =
             self.location().unwrap_or_else(|| panic!("not sent on: {} {}", self.status, self.html));
-        location.query_pairs().into_owned().collect()
+        let told: BTreeMap<String, String> = location.query_pairs().into_owned().collect();
+        if let Some(code) = told.get("code") {
+            canary::secret(code);
+        }
+        told
     }
 }
 
@@ -85,6 +91,10 @@ impl Browser {
     ) -> Page {
         let mut form = vec![("journey", journey), ("step", step)];
         form.extend(fields);
+        fields
+            .iter()
+            .filter(|(name, _)| ["password", "code"].contains(name))
+            .for_each(|(_, value)| canary::secret(value));
         let mut request = self.http.post(format!("{}/oauth/consent", self.base)).form(&form);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::browser::{Browser, Page};
+use crate::support::canary;
 
 /// Where browsers think that the node is.
 pub(super) const PUBLIC: &str = "https://eml.example.org";
@@ -53,6 +54,7 @@ impl Stand {
 
     /// The same with other settings.
     pub(super) async fn open_with(section: Oidc, change: impl FnOnce(&mut Settings)) -> Self {
+        canary::listen();
         let folder = tempfile::tempdir().unwrap();
         let mut settings = config::load(&Sources::default()).unwrap().settings;
         settings.node.data_dir = folder.path().to_owned();
@@ -95,17 +97,22 @@ impl Stand {
 
     /// Posts JSON, with a token if there is one.
     pub(super) async fn post(&self, path: &str, body: &Value, token: Option<&str>) -> (StatusCode, Value) {
+        canary::secrets_in(body);
         let request = self.http.post(format!("{}{path}", self.base)).json(body);
         let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         let response = request.send().await.unwrap();
-        (response.status(), response.json().await.unwrap_or_default())
+        let (status, answer) = (response.status(), response.json().await.unwrap_or_default());
+        canary::secrets_in(&answer);
+        (status, answer)
     }
 
     /// Gets or deletes with a token.
     pub(super) async fn ask(&self, method: Method, path: &str, token: &str) -> (StatusCode, Value) {
         let request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(token);
         let response = request.send().await.unwrap();
-        (response.status(), response.json().await.unwrap_or_default())
+        let (status, answer) = (response.status(), response.json().await.unwrap_or_default());
+        canary::secrets_in(&answer);
+        (status, answer)
     }
 
     /// What the audit trail has noted, oldest first: what, and its details.

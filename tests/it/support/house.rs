@@ -11,7 +11,7 @@ use eml::edge::providers::twilio::signature;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Desk, FakeTwilio};
+use super::{Desk, FakeTwilio, canary};
 
 /// The number that leads into the house's queue.
 pub const NUMBER: &str = "+12025550100";
@@ -67,6 +67,8 @@ fn settings(house: &HouseSettings, folder: &Path) -> Settings {
 impl House {
     /// Opens a house without a queue.
     pub async fn bare(house: HouseSettings) -> Self {
+        canary::listen();
+        canary::secret(TOKEN);
         let own = house.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = house.folder.clone().unwrap_or_else(|| own.as_ref().unwrap().path().to_owned());
         let node = app::start(&settings(&house, &folder)).await.unwrap();
@@ -142,9 +144,12 @@ impl House {
         let request =
             self.http.request(method, format!("{}{path}", self.base)).bearer_auth(self.token(caller));
         let request = if body.is_null() { request } else { request.json(&body) };
+        canary::secrets_in(&body);
         let response = request.send().await.unwrap();
         let status = response.status();
-        (status, response.json().await.unwrap_or(Value::Null))
+        let answer = response.json().await.unwrap_or(Value::Null);
+        canary::secrets_in(&answer);
+        (status, answer)
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {

@@ -1,5 +1,6 @@
 //! A house to test in: a whole node, its provider, its desks.
 
+pub mod canary;
 mod desk;
 mod house;
 mod people;

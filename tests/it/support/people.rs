@@ -6,7 +6,7 @@ use eml::edge::users::{self, NewAccount};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::House;
+use super::{House, canary};
 
 /// A password that nobody objects to.
 pub const PASSWORD: &str = "seven herons over the pond";
@@ -27,9 +27,12 @@ impl House {
         if !body.is_null() {
             request = request.json(&body);
         }
+        canary::secrets_in(&body);
         let response = request.send().await.unwrap();
         let status = response.status();
-        (status, response.json().await.unwrap_or(Value::Null))
+        let answer = response.json().await.unwrap_or(Value::Null);
+        canary::secrets_in(&answer);
+        (status, answer)
     }
 
     /// Keeps a user with [`PASSWORD`] and these roles, past the API.
