@@ -13,6 +13,8 @@ use utoipa::{Modify, OpenApi};
 
 /// Name of the schema of errors.
 const PROBLEM: &str = "Problem";
+/// Name of the schema of errors of the authorization server.
+const OAUTH_ERROR: &str = "OAuthError";
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -48,14 +50,22 @@ pub(super) fn complete(mut document: Document) -> Document {
         .required("code")
         .description(Some("What went wrong (RFC 9457); `code` is explained under `/problems`."))
         .build();
+    let oauth_error = ObjectBuilder::new()
+        .property("error", text())
+        .property("error_description", text())
+        .required("error")
+        .description(Some("What went wrong (RFC 6749, section 5.2)."))
+        .build();
     if let Some(components) = &mut document.components {
         components.schemas.insert(PROBLEM.to_owned(), problem.into());
+        components.schemas.insert(OAUTH_ERROR.to_owned(), oauth_error.into());
     }
     for (path, item) in &mut document.paths.paths {
         let has_name = path.contains('{');
+        let is_oauth = path.starts_with("/oauth/");
         for (method, operation) in operations(item) {
             for (status, why) in common(method, has_name, operation) {
-                operation.responses.responses.entry(status.to_owned()).or_insert_with(|| told(why));
+                operation.responses.responses.entry(status.to_owned()).or_insert_with(|| told(why, is_oauth));
             }
             for (status, response) in &mut operation.responses.responses {
                 let is_error = status.starts_with(['4', '5']);
@@ -63,7 +73,7 @@ pub(super) fn complete(mut document: Document) -> Document {
                     && is_error
                     && bare.content.is_empty()
                 {
-                    *response = told(&bare.description.clone());
+                    *response = told(&bare.description.clone(), is_oauth);
                 }
             }
         }
@@ -112,9 +122,15 @@ fn is_nothing(requirement: &SecurityRequirement) -> bool {
         .is_ok_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty))
 }
 
-fn told(why: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(PROBLEM))).build();
-    ResponseBuilder::new().description(why).content("application/problem+json", content).build().into()
+/// An error. Those of the authorization server are what its protocol says, or a page where a browser asks.
+fn told(why: &str, is_oauth: bool) -> RefOr<Response> {
+    let of = |schema: &str| ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+    let response = ResponseBuilder::new().description(why).content("application/problem+json", of(PROBLEM));
+    if !is_oauth {
+        return response.build().into();
+    }
+    let page = ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String))).build();
+    response.content("application/json", of(OAUTH_ERROR)).content("text/html", page).build().into()
 }
 
 #[cfg(test)]

@@ -358,6 +358,7 @@ pub(super) async fn remove(
 #[utoipa::path(post, path = "/clients/{id}/secret", tag = "oauth", params(("id" = String, Path)), request_body = NewSecret, responses(
     (status = 200, body = WithSecret), (status = 403, description = "it may do more than the caller"),
     (status = 409, description = "the client keeps no secret"), (status = 412, description = "changed in the meantime"),
+    (status = 428, description = "`If-Match` is needed"),
 ))]
 pub(super) async fn renew(
     State(state): State<EdgeState>,

@@ -41,7 +41,8 @@ pub(super) struct PasswordByLink {
 /// Changes the caller's own password. All its other sessions end; tokens of before are refused, so that
 /// the session goes on with `POST /auth/refresh`.
 #[utoipa::path(put, path = "/users/profile/password", tag = "users", request_body = PasswordChange, responses(
-    (status = 204, description = "changed"), (status = 403, description = "a client may not do this for its user"),
+    (status = 204, description = "changed"), (status = 404, description = "the user was removed"),
+    (status = 403, description = "a client may not do this for its user"),
     (status = 422, description = "the current password is another one, or the new one too weak"),
     (status = 429, description = "too many tries"),
 ))]

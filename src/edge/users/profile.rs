@@ -46,7 +46,9 @@ pub(super) struct ProfileChange {
 }
 
 /// The caller's own user.
-#[utoipa::path(get, path = "/users/profile", tag = "users", responses((status = 200, body = Profile)))]
+#[utoipa::path(get, path = "/users/profile", tag = "users", responses(
+    (status = 200, body = Profile), (status = 404, description = "the user was removed"),
+))]
 pub(super) async fn show(State(state): State<EdgeState>, caller: Caller) -> Result<Response, ApiError> {
     let account = by_id(&*state.engine.stores().records, caller.user_id).await?;
     let account = account.ok_or(ApiError::new(Code::NotFound))?;
@@ -56,7 +58,7 @@ pub(super) async fn show(State(state): State<EdgeState>, caller: Caller) -> Resu
 
 /// Changes the caller's own name or address. Nothing else of a user can be changed here.
 #[utoipa::path(patch, path = "/users/profile", tag = "users", request_body = ProfileChange, responses(
-    (status = 200, body = Profile), (status = 409, description = "the address is taken"),
+    (status = 200, body = Profile), (status = 404, description = "the user was removed"), (status = 409, description = "the address is taken"),
     (status = 412, description = "changed in the meantime"), (status = 422, description = "a value is not acceptable"),
 ))]
 pub(super) async fn change(

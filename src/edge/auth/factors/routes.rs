@@ -148,7 +148,9 @@ async fn proceed(
 }
 
 /// How it stands with one's second factor.
-#[utoipa::path(get, path = "/auth/2fa", tag = "auth", responses((status = 200, body = FactorView)))]
+#[utoipa::path(get, path = "/auth/2fa", tag = "auth", responses(
+    (status = 200, body = FactorView), (status = 404, description = "the user was removed"),
+))]
 pub(crate) async fn show(State(state): State<EdgeState>, caller: Caller) -> Result<Response, ApiError> {
     let user = own_user(&state, &caller).await?;
     let active = kept::read(&state, user.id).await?.factor.active;
@@ -162,7 +164,7 @@ pub(crate) async fn show(State(state): State<EdgeState>, caller: Caller) -> Resu
 
 /// Makes a secret for an authenticator app. One that counts already goes on until the new one is confirmed.
 #[utoipa::path(post, path = "/auth/2fa/enroll", tag = "auth", request_body = EnrollRequest, responses(
-    (status = 200, body = Enrolment), (status = 401, description = "signed in too long ago, or the challenge is over"),
+    (status = 200, body = Enrolment), (status = 404, description = "the user was removed"), (status = 401, description = "signed in too long ago, or the challenge is over"),
 ))]
 pub(crate) async fn enroll(
     State(state): State<EdgeState>,
@@ -177,7 +179,7 @@ pub(crate) async fn enroll(
 /// Confirms a secret by its first code: from now on it counts. Answers with recovery codes, and with tokens
 /// that say that a second factor was shown.
 #[utoipa::path(post, path = "/auth/2fa/confirm", tag = "auth", request_body = ConfirmRequest, responses(
-    (status = 200, body = Confirmed), (status = 401, description = "the code does not count, or the challenge is over"),
+    (status = 200, body = Confirmed), (status = 404, description = "the user was removed"), (status = 401, description = "the code does not count, or the challenge is over"),
 ))]
 pub(crate) async fn confirm(
     State(state): State<EdgeState>,
