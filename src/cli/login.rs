@@ -50,6 +50,7 @@ pub(super) struct Place {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names of RFC 8414")]
 struct Metadata {
     token_endpoint: String,
     device_authorization_endpoint: String,

@@ -123,12 +123,11 @@ fn shown(claims: &Claims, active: bool) -> Value {
 }
 
 async fn revoke(host: &Host, given: &str) -> Result<(), Failure> {
-    let id = match given.parse::<SessionId>() {
-        Ok(id) => id,
-        Err(_) => {
-            let claims = host.authority.verify(given).map_err(failed)?;
-            claims.sid.ok_or_else(|| Failure::failed("the token belongs to no session"))?
-        }
+    let id = if let Ok(id) = given.parse::<SessionId>() {
+        id
+    } else {
+        let claims = host.authority.verify(given).map_err(failed)?;
+        claims.sid.ok_or_else(|| Failure::failed("the token belongs to no session"))?
     };
     host.gate.revoke(&*host.stores.grants, id.uuid(), EVERY).await?;
     let taken = host.stores.grants.take(GrantKind::Session, &id.to_string(), Clock.now()).await?;

@@ -113,9 +113,9 @@ impl Oidc {
 
 /// `GROUP=ROLE`; a group's name may have a `=` itself.
 fn group_and_role(rule: &str) -> Option<(String, RoleName)> {
-    let (group, role) = rule.rsplit_once('=')?;
-    let role = role.trim().parse().ok()?;
-    (!group.trim().is_empty()).then(|| (group.trim().to_owned(), role))
+    let (group, name) = rule.rsplit_once('=')?;
+    let name = name.trim().parse().ok()?;
+    (!group.trim().is_empty()).then(|| (group.trim().to_owned(), name))
 }
 
 /// Every fault of a section.
@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn each_fault_of_a_section_names_its_key() {
-        assert_eq!(faults("work", &section()), []);
         type Change = fn(&mut Oidc);
+        assert_eq!(faults("work", &section()), []);
         let cases: [(Change, &str); 10] = [
             (|it| it.issuer = "http://id.example.org".to_owned(), "issuer"),
             (|it| it.issuer = "https://id.example.org?x=1".to_owned(), "issuer"),

@@ -94,7 +94,7 @@ impl Two {
 
     /// One of the two nodes.
     fn node(&self, i: usize) -> &EdgeState {
-        if i % 2 == 0 { &self.here } else { &self.there }
+        if i.is_multiple_of(2) { &self.here } else { &self.there }
     }
 
     async fn close(self) {

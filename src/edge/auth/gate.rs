@@ -91,14 +91,14 @@ impl Gate {
 
     /// Registers a socket; `None` when its token is refused already.
     #[must_use]
-    pub fn watch(self: &Arc<Self>, claims: Arc<Claims>) -> Option<Watch> {
+    pub fn watch(self: &Arc<Self>, claims: &Arc<Claims>) -> Option<Watch> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let closing = CancellationToken::new();
         let watched = Watched { claims: claims.clone(), closing: closing.clone() };
         // Registered first: a revocation between the two would be missed the other way round.
         self.sockets().insert(number, watched);
         let watch = Watch { gate: self.clone(), number, closing };
-        self.admits(&claims).then_some(watch)
+        self.admits(claims).then_some(watch)
     }
 
     /// Refuses a subject's tokens below an epoch, here at once and everywhere within a second.
@@ -259,12 +259,12 @@ mod tests {
         let stores = store::open("memory:").await.unwrap();
         let (here, there) = (Arc::new(Gate::default()), Arc::new(Gate::default()));
         let token = Arc::new(claims(UserId::fresh(), 0));
-        let watch = there.watch(token.clone()).unwrap();
-        let other = there.watch(Arc::new(claims(UserId::fresh(), 0))).unwrap();
+        let watch = there.watch(&token).unwrap();
+        let other = there.watch(&Arc::new(claims(UserId::fresh(), 0))).unwrap();
         here.revoke(&*stores.grants, token.sub.uuid(), 1).await.unwrap();
         assert!(!here.admits(&token) && there.admits(&token));
         assert!(!there.catch_up(&*stores.grants).await.unwrap());
-        assert!(!there.admits(&token) && there.watch(token.clone()).is_none());
+        assert!(!there.admits(&token) && there.watch(&token).is_none());
         watch.revoked().await;
         assert!(!other.closing.is_cancelled(), "nobody else is shown out");
         drop((watch, other));

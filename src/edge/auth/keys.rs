@@ -216,8 +216,8 @@ impl Authority {
     /// When the store does not take it.
     pub async fn rotate(&self, stores: &Stores) -> Result<String, StoreError> {
         let records = &*stores.records;
-        let stored = records.all(RecordKind::SigningKey).await?;
-        let number = stored.iter().filter_map(|record| record.key.parse::<u64>().ok()).max().unwrap_or(0) + 1;
+        let known = records.all(RecordKind::SigningKey).await?;
+        let number = known.iter().filter_map(|record| record.key.parse::<u64>().ok()).max().unwrap_or(0) + 1;
         let now = Clock.now();
         let salt = hex::encode(rand::random::<[u8; 16]>());
         let key = Key::derived(&self.vault, &salt, now).map_err(refused)?.stored;
@@ -225,7 +225,7 @@ impl Authority {
             Ok(()) | Err(StoreError::Exists(_)) => {}
             Err(error) => return Err(error),
         }
-        forget_dead(records, &stored, now).await?;
+        forget_dead(records, &known, now).await?;
         self.tell(stores).await?;
         self.reload(records).await?;
         Ok(self.ring().newest().map_or(key.kid, |newest| newest.stored.kid.clone()))

@@ -86,7 +86,7 @@ async fn keep(engine: Engine, mut waiting: mpsc::Receiver<Waiting>) {
         match &stored {
             Ok(()) => engine.has_noted(),
             Err(error) => {
-                tracing::warn!(%error, acts = waiters.len(), "acts cannot be noted and are refused")
+                tracing::warn!(%error, acts = waiters.len(), "acts cannot be noted and are refused");
             }
         }
         for waiter in waiters {

@@ -156,12 +156,16 @@ impl IntoResponse for OAuthError {
 impl From<ApiError> for OAuthError {
     fn from(error: ApiError) -> Self {
         let status = error.code().status();
-        let (fault, why) = match error.code() {
-            Code::BodyTooLarge | Code::MalformedBody => (Fault::InvalidRequest, "the body cannot be read"),
-            Code::TooManyTries => (Fault::TooMany, "too many tries"),
-            _ if status == StatusCode::SERVICE_UNAVAILABLE => (Fault::Unavailable, "try again"),
-            _ if status.is_client_error() => (Fault::InvalidGrant, "not usable any more"),
-            _ => (Fault::ServerError, "a fault of ours"),
+        let (fault, why) = if matches!(error.code(), Code::BodyTooLarge | Code::MalformedBody) {
+            (Fault::InvalidRequest, "the body cannot be read")
+        } else if error.code() == Code::TooManyTries {
+            (Fault::TooMany, "too many tries")
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
+            (Fault::Unavailable, "try again")
+        } else if status.is_client_error() {
+            (Fault::InvalidGrant, "not usable any more")
+        } else {
+            (Fault::ServerError, "a fault of ours")
         };
         Self { fault, description: Cow::Borrowed(why) }
     }

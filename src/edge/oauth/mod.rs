@@ -1,8 +1,8 @@
 //! The authorization server: programs get tokens in the name of users, or in their own (OAuth 2.1).
 //!
-//! A client sends its user's browser to [`authorize`], the person signs in and allows on the pages of
-//! [`consent`], and the client exchanges the code at [`token`]. A device shows a code instead, which its
-//! user types on our page ([`device`]). Clients are managed by admins ([`clients`]).
+//! A client sends its user's browser to `authorize`, the person signs in and allows on the pages of
+//! `consent`, and the client exchanges the code at `token`. A device shows a code instead, which its
+//! user types on our page (`device`). Clients are managed by admins (`clients`).
 
 mod authorize;
 mod clients;

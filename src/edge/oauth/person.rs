@@ -32,12 +32,16 @@ pub(super) struct Wrong {
 impl From<ApiError> for Wrong {
     fn from(error: ApiError) -> Self {
         let status = error.code().status();
-        let said = match error.code() {
-            Code::BadCredentials => "Login or password is wrong.",
-            Code::SecondFactorWrong => "The code is wrong, or was used before.",
-            Code::TooManyTries => "Too many tries. Wait a while.",
-            _ if status.is_client_error() => "This does not work any more. Begin again.",
-            _ => "This cannot be done at the moment. Try again.",
+        let said = if error.code() == Code::BadCredentials {
+            "Login or password is wrong."
+        } else if error.code() == Code::SecondFactorWrong {
+            "The code is wrong, or was used before."
+        } else if error.code() == Code::TooManyTries {
+            "Too many tries. Wait a while."
+        } else if status.is_client_error() {
+            "This does not work any more. Begin again."
+        } else {
+            "This cannot be done at the moment. Try again."
         };
         Self { said: said.to_owned(), status }
     }

@@ -42,7 +42,7 @@ pub(super) async fn open(
     if !caller.may(Permission::Own) {
         return Err(ApiError::new(Code::Forbidden));
     }
-    let watch = state.gate.watch(claims).ok_or(ApiError::new(Code::SessionOver))?;
+    let watch = state.gate.watch(&claims).ok_or(ApiError::new(Code::SessionOver))?;
     if state.engine.is_draining() {
         return Err(ApiError::new(Code::Draining));
     }

@@ -179,9 +179,10 @@ pub async fn insert(records: &dyn Records, user: &User, now: Timestamp) -> Resul
             if let Some(email) = user.email.as_ref().filter(|_| is_settled(&error)) {
                 give_back(records, email, user.id).await?;
             }
-            Err(match error {
-                StoreError::Exists(_) => AccountError::LoginTaken,
-                other => AccountError::Store(other),
+            Err(if matches!(error, StoreError::Exists(_)) {
+                AccountError::LoginTaken
+            } else {
+                AccountError::Store(error)
             })
         }
     }
@@ -243,10 +244,12 @@ async fn replace(
             if let Some(email) = new_address.filter(|_| is_settled(&error)) {
                 give_back(records, email, after.id).await?;
             }
-            return Err(match error {
-                StoreError::Changed => AccountError::Changed,
-                StoreError::Exists(_) => AccountError::LoginTaken,
-                other => AccountError::Store(other),
+            return Err(if matches!(error, StoreError::Changed) {
+                AccountError::Changed
+            } else if matches!(error, StoreError::Exists(_)) {
+                AccountError::LoginTaken
+            } else {
+                AccountError::Store(error)
             });
         }
     };

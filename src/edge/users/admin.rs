@@ -35,6 +35,7 @@ pub(super) struct UserChange {
     /// Its e-mail address; `null` takes it away. Whoever sets it vouches for it.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
+    #[expect(clippy::option_option, reason = "absent and `null` are two wishes")]
     email: Option<Option<Email>>,
     /// Whether it may sign in. Without, its sessions end at once.
     enabled: Option<bool>,

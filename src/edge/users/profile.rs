@@ -42,6 +42,7 @@ pub(super) struct ProfileChange {
     /// Its e-mail address; `null` takes it away. Nobody has vouched for a new one.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
+    #[expect(clippy::option_option, reason = "absent and `null` are two wishes")]
     email: Option<Option<Email>>,
 }
 

@@ -48,6 +48,7 @@ impl UserView {
 }
 
 /// Reads a field that may be set to nothing: absent is `None`, `null` is `Some(None)`.
+#[expect(clippy::option_option, reason = "absent and `null` are two wishes")]
 pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {

@@ -96,7 +96,7 @@ impl Grants for MemoryStore {
         let stored = passes.grants.get(&(grant.kind, grant.key.clone()));
         let is_same =
             |stored: &&Grant| stored.version == grant.version && stored.created_at == grant.created_at;
-        if stored.filter(is_same).is_none() {
+        if !stored.as_ref().is_some_and(is_same) {
             return Err(StoreError::Changed);
         }
         let version = grant.version.saturating_add(1);

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::world::{self, BACK, PASSWORD, device, robot, user, web};
+use super::world::{self, PASSWORD, PLAIN_BACK, device, robot, user, web};
 use crate::support::services::not_run;
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_client_library_of_others_gets_its_tokens_in_every_way() {
         .env("ISSUER", &house.base)
         .env("WEB", &web.id)
         .env("WEB_SECRET", web.secret.as_deref().unwrap())
-        .env("BACK", BACK)
+        .env("BACK", PLAIN_BACK)
         .env("ROBOT", &robot.id)
         .env("ROBOT_SECRET", robot.secret.as_deref().unwrap())
         .env("DEVICE", &device.id)

@@ -16,6 +16,8 @@ pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 /// Where the client of the tests gets its codes.
 pub(crate) const BACK: &str = "https://app.example.org/back?tenant=1";
+/// The same without a query, for libraries that take every query for our answer.
+pub(crate) const PLAIN_BACK: &str = "https://app.example.org/back";
 
 /// A client as the tests know it.
 pub(crate) struct Known {
@@ -42,7 +44,7 @@ pub(crate) async fn client(house: &House, body: Value) -> Known {
 pub(crate) async fn web(house: &House) -> Known {
     let body = json!({
         "name": "Wallboard & Co", "confidential": true, "grants": ["authorization_code", "refresh_token"],
-        "scopes": ["own", "calls:read", "users:read"], "redirect_uris": [BACK],
+        "scopes": ["own", "calls:read", "users:read"], "redirect_uris": [BACK, PLAIN_BACK],
     });
     client(house, body).await
 }

@@ -71,11 +71,6 @@ impl Browser {
         self.visit(Method::GET, Url::parse(url).unwrap(), &[]).await
     }
 
-    /// Cookies are of a house that is known by another name outside.
-    pub(super) fn forget(&mut self) {
-        self.jar.clear();
-    }
-
     /// Goes through the pages of the provider as `login` until they lead to `home`; answers that URL.
     pub(super) async fn sign_in(&mut self, start: Url, login: &str, home: &str) -> Url {
         let mut url = start;

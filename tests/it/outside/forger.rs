@@ -12,6 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use eml::domain::time::Clock;
 use serde_json::{Value, json};
 
 use super::stand::SECRET;
@@ -102,7 +103,7 @@ impl Forger {
 
     /// An answer that is right in everything, for a sign-in with this nonce.
     pub(super) fn good(&self, nonce: &str) -> Script {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let now = Clock.now().millis() / 1000;
         let half = &digest(&SHA512, ACCESS_TOKEN.as_bytes()).as_ref()[..32].to_vec();
         let kid = self.0.key.lock().unwrap().1.clone();
         Script {

@@ -60,6 +60,8 @@ impl RealProvider {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let is_ready = lines.any(|line| line.is_ok_and(|line| line == "ready"));
         assert!(is_ready, "the provider starts");
+        // It has more to say, and ends when nobody hears it.
+        std::thread::spawn(move || for _ in lines.map_while(Result::ok) {});
         Some(Self { issuer: format!("http://127.0.0.1:{port}"), folder, process })
     }
 

@@ -1,5 +1,7 @@
 //! Codes of the present time (TOTP, RFC 6238) and the picture that brings their secret to a phone.
 
+use std::fmt::Write as _;
+
 use qrcodegen::{QrCode, QrCodeEcc};
 use totp_rs::{Builder, Totp};
 
@@ -63,7 +65,8 @@ pub(super) fn qr_svg(text: &str) -> Option<String> {
             let run = (x..code.size()).take_while(|x| code.get_module(*x, y)).count();
             let run = i32::try_from(run).ok()?;
             if run > 0 {
-                path.push_str(&format!("M{} {}h{run}v1h-{run}z", x + QUIET_ZONE, y + QUIET_ZONE));
+                let (x, y) = (x + QUIET_ZONE, y + QUIET_ZONE);
+                write!(path, "M{x} {y}h{run}v1h-{run}z").ok()?;
             }
             x += run.max(1);
         }

@@ -1,4 +1,4 @@
-//! Signing in with an outside provider of OpenID Connect: the code flow with PKCE (RFC 6749, RFC 7636), as a
+//! Signing in with an outside provider of `OpenID` Connect: the code flow with PKCE (RFC 6749, RFC 7636), as a
 //! client of it.
 //!
 //! `provider` knows how to speak with one over `transport`, `person` what its claims mean here, `account`

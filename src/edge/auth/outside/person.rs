@@ -26,16 +26,11 @@ impl OtherClaims {
     /// The groups in a claim: a list of texts, or one text. `.` leads one level down, unless a claim has
     /// exactly this name.
     pub(super) fn groups(&self, claim: &str) -> Option<Vec<String>> {
-        let found = match self.all.get(claim) {
-            Some(found) => found,
-            None => {
-                let (first, rest) = claim.split_once('.')?;
-                let down = |value: &'_ Value| {
-                    rest.split('.').try_fold(value.clone(), |at, key| at.get(key).cloned())
-                };
-                return down(self.all.get(first)?).as_ref().and_then(texts);
-            }
-        };
+        if let Some(found) = self.all.get(claim) {
+            return texts(found);
+        }
+        let (first, rest) = claim.split_once('.')?;
+        let found = rest.split('.').try_fold(self.all.get(first)?, |at, key| at.get(key))?;
         texts(found)
     }
 }

@@ -28,14 +28,14 @@ use crate::domain::identity::RoleName;
 use crate::domain::time::Clock;
 
 /// How long a discovery document and its keys are used before they are read again.
-const FRESH: Duration = Duration::from_secs(3600);
+const FRESH: Duration = Duration::from_hours(1);
 /// How old keys must be for a token with an unknown one to have them read again.
 const KEYS_OLD: Duration = Duration::from_secs(1);
 /// How long a provider that did not answer is not asked again, so that nobody waits in line for it.
 const REST: Duration = Duration::from_secs(2);
 /// How far the provider's clock may be ahead of ours, in seconds.
 const CLOCKS_APART: i64 = 60;
-/// Longest id of a person, in bytes (OpenID Connect Core 1.0, section 2).
+/// Longest id of a person, in bytes (`OpenID` Connect Core 1.0, section 2).
 const LONGEST_SUBJECT: usize = 255;
 
 /// Signatures that are taken: those of key pairs. Everybody who knows the client's secret could make others.
@@ -441,6 +441,7 @@ fn of_token_error(error: RequestTokenError<TransportError, Refusal>) -> OutsideE
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others of the library are told in its words")]
 fn of_claims_error(error: ClaimsVerificationError) -> OutsideError {
     let why = match error {
         ClaimsVerificationError::Expired(_) => "the id token has expired".to_owned(),
@@ -455,6 +456,7 @@ fn of_claims_error(error: ClaimsVerificationError) -> OutsideError {
     unbelievable(why)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all others of the library are told in its words")]
 fn of_user_info_error(error: UserInfoError<TransportError>) -> OutsideError {
     match error {
         UserInfoError::ClaimsVerification(_) => unbelievable("user info is of somebody else"),

@@ -93,7 +93,7 @@ pub(super) fn check(password: &Password, context: &PasswordContext, least: usize
 /// Whether it is a common one, or less, again and again.
 fn is_common_repeated(lower: &str) -> bool {
     let letters: Vec<char> = lower.chars().collect();
-    (1..=letters.len() / 2).filter(|period| letters.len() % period == 0).any(|period| {
+    (1..=letters.len() / 2).filter(|period| letters.len().is_multiple_of(*period)).any(|period| {
         let (first, rest) = letters.split_at(period);
         let repeats = rest.chunks(period).all(|chunk| chunk == first);
         repeats
