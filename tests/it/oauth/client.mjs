@@ -87,7 +87,7 @@ told.beyond_scope = await api(tokens.access_token, '/users/list')
 // A mixed-up answer: the library compares the issuer that each answer names.
 const mixed = new URL(back)
 mixed.searchParams.set('iss', 'https://evil.example')
-await assert.rejects(oauth.authorizationCodeGrant(web, mixed, checks), /iss/)
+await assert.rejects(oauth.authorizationCodeGrant(web, mixed, checks), (error) => /iss/.test(error.cause?.message))
 
 // Fresh tokens, and what is told of them.
 tokens = await oauth.refreshTokenGrant(web, tokens.refresh_token)

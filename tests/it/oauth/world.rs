@@ -17,7 +17,7 @@ pub(crate) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 /// Where the client of the tests gets its codes.
 pub(crate) const BACK: &str = "https://app.example.org/back?tenant=1";
 /// The same without a query, for libraries that take every query for our answer.
-pub(crate) const PLAIN_BACK: &str = "https://app.example.org/back";
+pub(crate) const PLAIN_BACK: &str = "https://app.example.org/plain";
 
 /// A client as the tests know it.
 pub(crate) struct Known {
