@@ -41,6 +41,10 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub async fn reload_directory(&self) -> Result<(), StoreError> {
+        self.inner().readings.again(async || self.read_directory().await).await
+    }
+
+    async fn read_directory(&self) -> Result<(), StoreError> {
         let directory = Arc::new(super::directory::read(self.inner().stores.records.as_ref()).await?);
         let before = {
             let mut place = self.inner().directory.write().unwrap_or_else(PoisonError::into_inner);

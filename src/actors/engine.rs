@@ -16,6 +16,7 @@ use super::orphans::Orphans;
 use super::ports::Carrier;
 use super::post::Post;
 use super::queue::{QueueMessage, QueueStats};
+use super::readings::Readings;
 use super::root::RootMessage;
 use super::shard::ShardMessage;
 use super::sockets::FarSockets;
@@ -110,6 +111,7 @@ pub(super) struct Inner {
     pub(super) queues: DashMap<QueueId, ActorRef<QueueMessage>>,
     pub(super) root: RwLock<Option<ActorRef<RootMessage>>>,
     pub(super) directory: RwLock<Arc<Directory>>,
+    pub(super) readings: Readings,
     carriers: RwLock<HashMap<Box<str>, Arc<dyn Carrier>>>,
     pub(super) presence: DashMap<AgentId, Presence>,
     pub(super) queue_stats: DashMap<QueueId, QueueStats>,
@@ -150,6 +152,7 @@ impl Engine {
             queues: DashMap::new(),
             root: RwLock::new(None),
             directory: RwLock::default(),
+            readings: Readings::default(),
             carriers: RwLock::default(),
             presence: DashMap::new(),
             queue_stats: DashMap::new(),

@@ -26,6 +26,8 @@ use crate::store::members::Change;
 
 /// How long the shell waits for an answer of the store before it counts as unknown.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before changed records are read again when the store did not answer.
+const RECORDS_RETRY: Duration = Duration::from_secs(1);
 
 /// What the membership is sent.
 pub(super) enum MembershipMessage {
@@ -198,8 +200,9 @@ impl State {
         if matches!(change, Change::Records | Change::Unknown) {
             let engine = self.engine.clone();
             self.engine.tracker().spawn(async move {
-                if let Err(error) = engine.reload_directory().await {
+                while let Err(error) = engine.reload_directory().await {
                     tracing::warn!(%error, "changed records cannot be read yet");
+                    tokio::time::sleep(RECORDS_RETRY).await;
                 }
             });
         }

@@ -18,6 +18,7 @@ mod orphans;
 pub mod ports;
 mod post;
 mod queue;
+mod readings;
 mod relay;
 mod root;
 mod routing;
