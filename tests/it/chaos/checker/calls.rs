@@ -217,7 +217,9 @@ pub(super) fn nobody_waits_for_nothing(history: &History) -> Vec<Violation> {
         let idle = ready.iter().find_map(|(agent, spans)| {
             let together =
                 spans.iter().map(|(from, until)| ((*from).max(wait.from), (*until).min(wait.until)));
-            let longest = together.map(|(from, until)| calmest(history, from, until)).max()?;
+            // No part of a span is longer than the span, and most have nothing to do with this call.
+            let long = together.filter(|(from, until)| until - from > history.rules.patience);
+            let longest = long.map(|(from, until)| calmest(history, from, until)).max()?;
             (longest > history.rules.patience).then_some((agent, longest))
         });
         if let Some((agent, longest)) = idle {
