@@ -10,6 +10,7 @@ mod entity;
 mod error;
 mod fold;
 mod gateway;
+mod gathering;
 mod letter;
 mod looking;
 mod membership;

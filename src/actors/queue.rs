@@ -5,13 +5,12 @@
 //! call and ready session announces itself. Until the calls that were waiting have done so nobody is
 //! proposed, so that no place is lost.
 
-use std::collections::HashSet;
-
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::engine::Engine;
+use super::gathering::{Gathering, PATIENCE};
 use crate::domain::agent::{AgentCommand, Readiness, Reservation};
 use crate::domain::call::{CallCommand, QueueEntry};
 use crate::domain::id::{AgentId, CallId, OfferId, QueueId};
@@ -20,9 +19,6 @@ use crate::domain::time::{Millis, Timestamp};
 
 /// How often a queue publishes its figures while they change.
 const PUBLISH: Millis = Millis::from_secs(1);
-
-/// How long a queue that was started anew waits for calls that do not announce themselves.
-const GATHER: Millis = Millis::from_secs(1);
 
 /// What calls and sessions tell a queue.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,19 +82,12 @@ pub(super) struct Args {
     pub(super) gathers: bool,
 }
 
-/// Calls that have not announced themselves yet.
-struct Gathering {
-    /// Which; not known yet when absent.
-    missing: Option<HashSet<CallId>>,
-    until: Timestamp,
-}
-
 /// What it holds.
 pub(super) struct State {
     queue_id: QueueId,
     engine: Engine,
     index: QueueIndex,
-    gathering: Option<Gathering>,
+    gathering: Gathering,
     clock_at: Option<Timestamp>,
 }
 
@@ -110,11 +99,8 @@ impl Actor for Queue {
     async fn pre_start(&self, me: ActorRef<QueueMessage>, args: Args) -> Result<State, ActorProcessingErr> {
         let Args { queue_id, settings, engine, gathers } = args;
         me.send_interval(PUBLISH.duration(), || QueueMessage::Clock);
-        let until = engine.clock().now() + GATHER;
-        let gathering = gathers.then_some(Gathering { missing: None, until });
-        if gathers {
-            me.send_after(GATHER.duration(), || QueueMessage::Clock);
-        }
+        let now = engine.clock().now();
+        let gathering = if gathers { Gathering::begin(now) } else { Gathering::of_nobody(now) };
         Ok(State { queue_id, engine, index: QueueIndex::new(settings), gathering, clock_at: None })
     }
 
@@ -127,12 +113,15 @@ impl Actor for Queue {
         let now = state.engine.clock().now();
         match message {
             QueueMessage::Note(note) => state.hear(note, now),
-            QueueMessage::Expect(calls) => state.expect(calls),
+            QueueMessage::Expect(calls) => {
+                state.expect(calls, now);
+                me.send_after(PATIENCE.duration(), || QueueMessage::Clock);
+            }
             QueueMessage::Refused(offer_id) => state.index.refused(offer_id, now),
             QueueMessage::Configure(settings) => state.index.configure(settings),
             QueueMessage::Clock => state.clock_at = None,
         }
-        if state.is_complete(now) {
+        if state.gathering.is_over(now) {
             while let Some(proposal) = state.index.next_match(now) {
                 state.propose(&me, proposal);
             }
@@ -146,10 +135,12 @@ impl Actor for Queue {
 impl State {
     fn hear(&mut self, note: QueueNote, now: Timestamp) {
         match note {
-            QueueNote::Enter(entry) if self.came(entry.call_id) => self.index.enter_again(*entry, now),
+            QueueNote::Enter(entry) if self.gathering.came(entry.call_id, now) => {
+                self.index.enter_again(*entry, now)
+            }
             QueueNote::Enter(entry) => self.enter(*entry, now),
             QueueNote::Leave { call_id } => {
-                self.came(call_id);
+                self.gathering.came(call_id, now);
                 self.index.leave(call_id);
             }
             QueueNote::Agent { agent_id, skills, readiness } => match readiness {
@@ -159,28 +150,9 @@ impl State {
         }
     }
 
-    fn expect(&mut self, calls: Vec<CallId>) {
-        if let Some(gathering) = &mut self.gathering {
-            let missing = calls.into_iter().filter(|call_id| !self.index.holds(*call_id));
-            gathering.missing = Some(missing.collect());
-        }
-    }
-
-    /// A call announced itself; answers whether it was expected.
-    fn came(&mut self, call_id: CallId) -> bool {
-        let missing = self.gathering.as_mut().and_then(|gathering| gathering.missing.as_mut());
-        missing.is_some_and(|missing| missing.remove(&call_id))
-    }
-
-    /// Whether every call that may be waiting is here.
-    fn is_complete(&mut self, now: Timestamp) -> bool {
-        let is_over = |gathering: &Gathering| {
-            gathering.until <= now || gathering.missing.as_ref().is_some_and(HashSet::is_empty)
-        };
-        if self.gathering.as_ref().is_some_and(is_over) {
-            self.gathering = None;
-        }
-        self.gathering.is_none()
+    fn expect(&mut self, calls: Vec<CallId>, now: Timestamp) {
+        let missing = calls.into_iter().filter(|call_id| !self.index.holds(*call_id)).collect();
+        self.gathering.expect(missing, now);
     }
 
     fn enter(&mut self, entry: QueueEntry, now: Timestamp) {

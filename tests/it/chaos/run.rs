@@ -103,11 +103,12 @@ impl Run {
         let began = Instant::now();
         let (faults, calls) = self.trouble(&mut cluster).await;
         cluster.settle(self.settle).await;
+        let took = began.elapsed();
         let history = self.record(&cluster, faults).await;
         let mut violations = check(&history);
         violations.sort_by_key(|violation| violation.rule);
         let false_takeovers = false_takeovers(&history);
-        let mut report = self.report(&history, calls, began.elapsed(), &cluster);
+        let mut report = self.report(&history, calls, took, &cluster);
         let _ = writeln!(
             report,
             "\nFalse take-overs: {}. Violations: {}.",
