@@ -78,7 +78,9 @@ impl Actor for Announcer {
 impl State {
     /// Tells of one page; answers how many entries it read.
     async fn tell_page(&mut self) -> Result<usize, StoreError> {
-        if self.engine.may_act().await.is_err() || !self.engine.owns(SHARD) {
+        // A node that is being stopped says nothing more: whoever opens its store next goes on from the mark.
+        let is_ours = !self.engine.is_draining() && self.engine.owns(SHARD);
+        if !is_ours || self.engine.may_act().await.is_err() {
             self.told = None;
             return Ok(0);
         }
