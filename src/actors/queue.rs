@@ -136,7 +136,7 @@ impl State {
     fn hear(&mut self, note: QueueNote, now: Timestamp) {
         match note {
             QueueNote::Enter(entry) if self.gathering.came(entry.call_id, now) => {
-                self.index.enter_again(*entry, now)
+                self.index.enter_again(*entry, now);
             }
             QueueNote::Enter(entry) => self.enter(*entry, now),
             QueueNote::Leave { call_id } => {
